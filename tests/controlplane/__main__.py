@@ -1,29 +1,29 @@
 """The control plane for people: python -m tests.controlplane up | down | status | env | build."""
 
 import argparse
-import fcntl
 import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tests.controlplane import programs
 from tests.controlplane.cluster import ControlPlane
-from tests.controlplane.programs import ProgramsError, say
+from tests.controlplane.programs import ProgramsError, exclusive, say
 from tests.controlplane.waiting import NotReadyError
 
 DESCRIPTION = """\
-A real Kubernetes API server with Tekton on this machine, without root and containers. Pods stay Pending: there is no node.
+A real Kubernetes API server with Tekton on this machine, without root, containers and nodes.
+Everything is decided as in a cluster, but pods stay Pending.
 
   up      start it, or what is missing of it, and leave it running (the first time, the programs are built)
   down    stop it and remove its data
   status  tell what runs; exit code 1 when something does not
-  env     print the lines that let kubectl and the receiver use it:  eval "$(python -m tests.controlplane env)"
+  env     print the lines that let kubectl use it:  eval "$(python -m tests.controlplane env)"
   build   only build the programs
 """
+
+BUSY = "another command works on this control plane; waiting for it"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,7 +56,7 @@ def up(state_dir: Path) -> int:
     """Start the control plane and leave it running."""
     started = time.monotonic()
     using = programs.ensure()
-    with _exclusive(state_dir):
+    with exclusive(state_dir, busy=BUSY):
         plane = ControlPlane.start(state_dir, keep=True, using=using)
     say(f"up after {time.monotonic() - started:.1f} s: {plane.server}, logs in {state_dir / 'logs'}")
     return environment(state_dir)
@@ -67,7 +67,7 @@ def down(state_dir: Path) -> int:
     if not state_dir.exists():
         say("it is not running")
         return 0
-    with _exclusive(state_dir):
+    with exclusive(state_dir, busy=BUSY):
         plane = ControlPlane.attach(state_dir)
         if plane:
             plane.stop()
@@ -83,9 +83,8 @@ def status(state_dir: Path) -> int:
         return 1
     running = plane.running()
     for name, alive in running.items():
-        print(
-            f"{'up  ' if alive else 'DOWN'} {name} (port {plane.ports[name]}, log {state_dir / 'logs' / name}.log)"
-        )
+        log = state_dir / "logs" / f"{name}.log"
+        print(f"{'up  ' if alive else 'DOWN'} {name} (port {plane.ports[name]}, log {log})")
     return 0 if all(running.values()) else 1
 
 
@@ -106,15 +105,6 @@ def build(_state_dir: Path) -> int:
     for path in programs.ensure().paths.values():
         print(path)
     return 0
-
-
-@contextmanager
-def _exclusive(state_dir: Path) -> Iterator[None]:
-    """Keep two commands from working on the same control plane."""
-    state_dir.mkdir(parents=True, exist_ok=True)
-    with (state_dir / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 if __name__ == "__main__":

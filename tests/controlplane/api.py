@@ -73,7 +73,7 @@ class Api:
     def path(
         self, api_version: str, kind: str, *, namespace: str | None = None, name: str | None = None
     ) -> str:
-        """Return the path of a collection, or of one object when it is named; the plural comes from discovery."""
+        """Return the path of a collection, or of one named object; the plural comes from discovery."""
         prefix = f"/api/{api_version}" if "/" not in api_version else f"/apis/{api_version}"
         if (api_version, kind) not in self._resources:
             for resource in self.request("GET", prefix)["resources"]:

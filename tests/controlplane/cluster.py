@@ -5,34 +5,30 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
-
-import requests
-import yaml
 
 from tests.controlplane import commands, programs
 from tests.controlplane.api import Api, ApiError, Object
 from tests.controlplane.manifests import NAMESPACE, SERVICE, prepared
 from tests.controlplane.pki import Pki, make_pki, webhook_certificates
 from tests.controlplane.processes import Component, Watchdog, free_ports, occupied
+from tests.controlplane.readiness import KNATIVE_PORT, Readiness
+from tests.controlplane.state import read_state, write_kubeconfig, write_state, write_tokens
 from tests.controlplane.waiting import NotReadyError, wait_until
 
 START_SECONDS = 120
 """How long a component may take to become ready, on a machine that is busy with other things."""
 
-# Each of Tekton's processes listens there too, whatever it is told, and goes on without it when the port is taken.
-KNATIVE_PORT = 8080
-
 
 class ControlPlane:
     """One control plane: its processes, and how to reach it.
 
-    All of its files lie in `state_dir`: `kubeconfig`, `logs/`, keys, etcd's data, and `state.json` by which `attach` finds it
-    again. Components have the names of COMPONENTS in `commands`.
+    All of its files lie in `state_dir`: `kubeconfig`, `logs/`, keys, etcd's data, and `state.json` by which
+    `attach` finds it again. Components have the names of COMPONENTS in `commands`.
     """
 
     def __init__(
@@ -48,6 +44,7 @@ class ControlPlane:
         """What the start waited for -> seconds."""
         self.pki: Pki = make_pki(state_dir / "pki")
         self.api = Api(server=self.server, token=self.token, ca_file=self.pki.ca)
+        self._readiness = Readiness(api=self.api, ports=self.ports, log=self.log)
         self._watchdog = None if keep else Watchdog()
         self._components = {
             name: Component(
@@ -70,15 +67,15 @@ class ControlPlane:
     def start(cls, state_dir: Path, *, keep: bool = False, using: programs.Programs | None = None) -> Self:
         """Start a control plane in state_dir and return it when it is ready for PipelineRuns.
 
-        A stopped or half-dead one in that folder comes back with its data. With `keep` the processes stay when this process
-        ends; without it they end with it, however it ends. Raises ProgramsError (nothing to start) or NotReadyError (with the
-        end of the log that matters); nothing is left running then.
+        A stopped or half-dead one in that folder comes back with its data. With `keep` the processes stay
+        when this process ends; without it they end with it, however it ends. Raises ProgramsError (nothing to
+        start) or NotReadyError (with the end of the log that matters); nothing is left running then.
         """
         state_dir = state_dir.absolute()
         using = using or programs.ensure()
         state_dir.mkdir(parents=True, exist_ok=True)
         state_dir.chmod(0o700)
-        state = _read_state(state_dir) or {
+        state = read_state(state_dir) or {
             "ports": free_ports(commands.PORT_NAMES),
             "token": secrets.token_urlsafe(24),
         }
@@ -92,9 +89,9 @@ class ControlPlane:
 
     @classmethod
     def attach(cls, state_dir: Path) -> Self | None:
-        """Return the control plane that `start(keep=True)` left in state_dir, running or not; None when there is none."""
+        """Return the control plane that `start(keep=True)` left in state_dir, running or not, or None."""
         state_dir = state_dir.absolute()
-        state, found = _read_state(state_dir), programs.find()
+        state, found = read_state(state_dir), programs.find()
         return cls(state_dir, programs=found, state=state, keep=True) if state and found else None
 
     def stop(self, *, keep_data: bool = False) -> None:
@@ -133,16 +130,25 @@ class ControlPlane:
         self._wait_ready(name)
 
     def stop_component(self, name: str) -> None:
-        """Stop one component and return when it has ended (Tekton's webhook is killed: it would drain for 45 s)."""
+        """Stop one component and return when it has ended."""
         self._components[name].stop()
         self._write_state()
 
     def kill_component(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to one component (SIGSTOP and SIGCONT too); return when it has ended if it was SIGKILL."""
+        """Send a signal to one component; return at once, but after SIGKILL when it has ended."""
         self._components[name].kill(number)
         if number == signal.SIGKILL:
             self._components[name].wait_ended()
             self._write_state()
+
+    @contextmanager
+    def outage(self, name: str) -> Iterator[None]:
+        """Kill one component for the length of a with block; it is ready again after it."""
+        self.kill_component(name)
+        try:
+            yield
+        finally:
+            self.start_component(name)
 
     def log(self, name: str) -> str:
         """Return what a component logged since its last start."""
@@ -166,9 +172,8 @@ class ControlPlane:
 
     # ---------------------------------------------------------------- starting
     def _start_all(self) -> None:
-        self._write_kubeconfig()
-        (self.state_dir / "tokens.csv").touch(mode=0o600)
-        (self.state_dir / "tokens.csv").write_text(f'{self.token},admin,admin,"system:masters"\n')
+        write_kubeconfig(self.kubeconfig, server=self.server, ca_file=self.pki.ca, token=self.token)
+        write_tokens(self.state_dir, token=self.token)
         with ThreadPoolExecutor(max_workers=8) as pool:
             # Reading 2 MB of manifests and making keys fits into the time that the API server needs anyway.
             manifests = pool.submit(self._tekton_manifests)
@@ -179,7 +184,8 @@ class ControlPlane:
             with self._timed("Tekton's objects"):
                 self._create_tekton(manifests.result(), pool)
             with self._timed("controllers"), occupied(KNATIVE_PORT):
-                # The garbage collector finds new kinds every 30 s only: it must not start before the CRDs are there.
+                # The garbage collector finds new kinds every 30 s only: it must not start before the CRDs are
+                # there.
                 names = ("tekton-webhook", "tekton-controller", "kube-controller-manager")
                 for name in names:
                     self._components[name].start()
@@ -222,23 +228,11 @@ class ControlPlane:
     # ---------------------------------------------------------------- readiness
     def _wait_ready(self, name: str) -> None:
         component = self._components[name]
-        probe: Callable[[], bool] = {
-            "etcd": self._etcd_ready,
-            "kube-apiserver": self._apiserver_ready,
-            "kube-controller-manager": self._controller_manager_ready,
-            "tekton-webhook": self._webhook_ready,
-            "tekton-controller": self._controller_ready,
-        }[name]
 
         def ready() -> bool:
             if not component.running():
-                raise NotReadyError(
-                    f"{name} ended; the end of {component.log}:\n{_tail(component.log_text())}"
-                )
-            try:
-                return probe()
-            except (requests.RequestException, ApiError):
-                return False
+                raise NotReadyError(f"{name} ended")
+            return self._readiness.ready(name)
 
         started = time.monotonic()
         try:
@@ -247,58 +241,14 @@ class ControlPlane:
             raise NotReadyError(
                 f"{error}; the end of {component.log}:\n{_tail(component.log_text())}"
             ) from error
+        if self.keep:
+            component.detach()
         self.timings[f"{name} ready"] = time.monotonic() - started
-
-    def _etcd_ready(self) -> bool:
-        return requests.get(f"http://127.0.0.1:{self.ports['etcd']}/readyz", timeout=5).ok
-
-    def _apiserver_ready(self) -> bool:
-        return bool(self.api.request("GET", "/readyz"))
-
-    def _controller_manager_ready(self) -> bool:
-        return self.api.exists("v1", "ServiceAccount", "default", namespace="default")
-
-    def _controller_ready(self) -> bool:
-        # Its health port answers from the first moment; this line comes when the caches are filled and the workers start.
-        return f"Probes server listening on port {KNATIVE_PORT}" in self.log("tekton-controller")
-
-    def _webhook_ready(self) -> bool:
-        """Ask for a conversion, defaults and a refusal: the API server knows of all three hooks then."""
-        run = {
-            "metadata": {"name": "probe"},
-            "spec": {"pipelineRef": {"name": "probe"}},
-            "kind": "PipelineRun",
-        }
-        defaulted = self.api.create(run | {"apiVersion": "tekton.dev/v1beta1"}, dry_run=True)
-        if defaulted["spec"].get("serviceAccountName") != "default":
-            return False
-        try:
-            self.api.create(
-                run | {"apiVersion": "tekton.dev/v1", "metadata": {"name": "x" * 64}}, dry_run=True
-            )
-        except ApiError as error:
-            return "denied the request" in error.message
-        return False
 
     # ---------------------------------------------------------------- files
     def _write_state(self) -> None:
         pids = {name: component.pid for name, component in self._components.items() if component.pid}
-        state = {"ports": self.ports, "token": self.token, "pids": pids}
-        _write_private(self.state_dir / "state.json", json.dumps(state, indent=1))
-
-    def _write_kubeconfig(self) -> None:
-        name = "striv-controlplane"
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [
-                {"name": name, "cluster": {"server": self.server, "certificate-authority": str(self.pki.ca)}}
-            ],
-            "users": [{"name": "admin", "user": {"token": self.token}}],
-            "contexts": [{"name": name, "context": {"cluster": name, "user": "admin"}}],
-            "current-context": name,
-        }
-        _write_private(self.kubeconfig, yaml.safe_dump(config, sort_keys=False))
+        write_state(self.state_dir, ports=self.ports, token=self.token, pids=pids)
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
@@ -315,20 +265,6 @@ def suppress_conflict() -> Iterator[None]:
     except ApiError as error:
         if error.code != 409:
             raise
-
-
-def _read_state(state_dir: Path) -> dict[str, Any] | None:
-    with suppress(FileNotFoundError):
-        state: dict[str, Any] = json.loads((state_dir / "state.json").read_text())
-        return state
-    return None
-
-
-def _write_private(path: Path, text: str) -> None:
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.touch(mode=0o600)
-    unfinished.write_text(text)
-    unfinished.replace(path)
 
 
 def _tail(text: str, lines: int = 15) -> str:

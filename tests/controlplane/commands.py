@@ -80,7 +80,8 @@ def _apiserver(programs: Programs, ports: Mapping[str, int], pki: Pki, state_dir
             str(programs["kube-apiserver"]),
             f"--etcd-servers=http://127.0.0.1:{ports['etcd']}",
             "--bind-address=127.0.0.1",
-            # The default is the address of an outgoing interface, which a machine without network does not have.
+            # The default is the address of an outgoing interface, which a machine without network does not
+            # have.
             "--advertise-address=127.0.0.1",
             "--endpoint-reconciler-type=none",
             f"--secure-port={ports['kube-apiserver']}",

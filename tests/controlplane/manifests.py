@@ -1,4 +1,4 @@
-"""Tekton's own manifests: what is taken from its config/ folder, and the few places where a process is not a pod."""
+"""Tekton's own manifests: what is taken from its config/ folder, and what changes for processes."""
 
 import copy
 from collections.abc import Iterable, Mapping
@@ -34,7 +34,7 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
 
 
 def bundle(config: Path, *, version: str) -> list[Object]:
-    """Read the manifests that the control plane needs from Tekton's config/ folder, as of a release of that version."""
+    """Read what the control plane needs from Tekton's config/ folder, as a release of that version has it."""
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     objects: list[Object] = []
     for pattern in PATTERNS:
@@ -53,8 +53,9 @@ def prepared(
 ) -> list[Object]:
     """Return the manifests for a webhook that listens on this port of the machine itself.
 
-    `certificates` is the data (base64) of Secret webhook-certs: filled in here, and its CA set in the CRDs, because Tekton
-    then has nothing to change in them, and each change of a CRD costs the API server a new schema.
+    `certificates` is the data (base64) of Secret webhook-certs: filled in here, and its CA set in the CRDs,
+    because Tekton then has nothing to change in them, and each change of a CRD costs the API server a new
+    schema.
     """
     result = [_with_settings(copy.deepcopy(each), certificates) for each in objects]
     for each in result:
@@ -65,7 +66,8 @@ def prepared(
                 client["service"]["path"] = "/resource-conversion"
     result.append(
         {
-            # The API server resolves a webhook's Service by its spec; an ExternalName leads out of the cluster.
+            # The API server resolves a webhook's Service by its spec; an ExternalName leads out of the
+            # cluster.
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"name": SERVICE, "namespace": NAMESPACE},

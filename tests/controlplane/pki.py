@@ -53,7 +53,7 @@ class _Authority:
 
 
 def make_pki(folder: Path) -> Pki:
-    """Write the API server's certificate and the ServiceAccount keys into folder, unless they are there already."""
+    """Write the API server's certificate and the ServiceAccount keys into folder, unless they are there."""
     pki = Pki(folder=folder)
     if pki.service_account_public_key.exists():
         return pki

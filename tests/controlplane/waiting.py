@@ -16,8 +16,8 @@ def wait_until(
 ) -> T:
     """Call condition until it returns something true, and return that.
 
-    Raises NotReadyError naming `what` after `seconds`. Exceptions of the condition pass through: it decides which
-    errors mean "not yet".
+    Raises NotReadyError naming `what` after `seconds`. Exceptions of the condition pass through: it decides
+    which errors mean "not yet".
     """
     end = time.monotonic() + seconds
     while True:

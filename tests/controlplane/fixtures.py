@@ -1,0 +1,67 @@
+"""pytest fixtures: one control plane for the whole session, a namespace of its own for each test.
+
+Register with `pytest_plugins = ["tests.controlplane.fixtures"]` in tests/conftest.py.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from tests.controlplane import programs
+from tests.controlplane.api import Api
+from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.waiting import wait_until
+
+_SKIPPED = pytest.StashKey[str]()
+
+
+@pytest.fixture(scope="session")
+def control_plane(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ControlPlane]:
+    """Start a control plane for the session (about six seconds) and stop it at the end.
+
+    Builds its programs when they are missing, which takes minutes, once. Where that is impossible, tests that
+    ask for it fail when CI=true and are skipped otherwise, which the summary of the session says. A test that
+    stops a component starts it again: `with control_plane.outage(name)`.
+    """
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    try:
+        # The progress of a build that takes minutes must be seen.
+        with capture.global_and_fixture_disabled():
+            using = programs.ensure()
+    except programs.ProgramsError as error:
+        reason = f"there is no control plane: {error}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason, pytrace=False)
+        request.config.stash[_SKIPPED] = reason
+        pytest.skip(reason)
+    with ControlPlane.start(tmp_path_factory.mktemp("controlplane"), using=using) as plane:
+        yield plane
+
+
+@pytest.fixture
+def run_namespace(control_plane: ControlPlane) -> Iterator[str]:
+    """Make a namespace in which PipelineRuns can run; it is removed after the test, in the background."""
+    name = f"test-{secrets.token_hex(4)}"
+    make_namespace(control_plane.api, name)
+    yield name
+    control_plane.api.delete("v1", "Namespace", name)
+
+
+def make_namespace(api: Api, name: str, *, labels: dict[str, str] | None = None) -> None:
+    """Make a namespace and return when pods can be created in it: when it has its default ServiceAccount."""
+    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels or {}}})
+    wait_until(
+        lambda: api.exists("v1", "ServiceAccount", "default", namespace=name),
+        what=f"the default ServiceAccount of {name}",
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say in the session's last lines that the tests on a real API server did not run."""
+    if reason := config.stash.get(_SKIPPED, None):
+        terminalreporter.section("NOT TESTED on a real API server", sep="!", red=True, bold=True)
+        terminalreporter.line(reason)

@@ -1,0 +1,1 @@
+"""The pipeline on real pods: any cluster with Tekton that KUBECONFIG names."""

@@ -1,0 +1,45 @@
+"""Fixtures of the tests on real pods.
+
+They need KUBECONFIG to name a cluster with Tekton Pipelines >= 1.11 whose feature flag set-security-context is "true",
+kubectl in PATH, and an administrator's rights. They install k8s/striv by themselves, use the namespaces striv-ci and striv-e2e, and
+run one after another.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.support.cluster import CHECKOUT, Cluster, kubectl, stand_in_images
+from tests.e2e.support.repository import SERVER, Repository, start_server
+from tests.e2e.support.runs import Runs
+
+# The miniature of Striv has tests of its own, which pods run.
+collect_ignore = ["striv"]
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    """The cluster with the pipeline installed."""
+    connected = Cluster.from_kubeconfig()
+    flags = connected.call("GET", "/api/v1/namespaces/tekton-pipelines/configmaps/feature-flags")
+    assert flags["data"].get("set-security-context") == "true", (
+        'Tekton\'s feature flag set-security-context must be "true": docs/pipeline.md, Installation'
+    )
+    stand_in_images([CHECKOUT / "k8s" / "striv", SERVER])
+    kubectl("apply", "--server-side", "--force-conflicts", "-k", str(CHECKOUT / "k8s" / "striv"))
+    return connected
+
+
+@pytest.fixture(scope="session")
+def repository(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """The repository that runs fetch from."""
+    start_server(cluster)
+    return Repository(tmp_path_factory.mktemp("repository") / "striv")
+
+
+@pytest.fixture
+def runs(cluster: Cluster) -> Iterator[Runs]:
+    """Starts runs; all are deleted after the test."""
+    started = Runs(cluster)
+    yield started
+    started.delete_all()

@@ -1,0 +1,1 @@
+module.exports.duration = seconds => `${Math.floor(seconds / 60)} min ${seconds % 60} s`

@@ -55,12 +55,8 @@ class Patterns:
         if not any(takes for _, _, takes in rules):
             first = next(iter(patterns), "")
             what = "only excludes" if rules else "is empty"
-            instead = (
-                "list a pattern without `!` before, such as '**'" if rules else "fill it or leave it out"
-            )
-            raise FilterError(
-                pattern=first, reason=f"the list {what}, so nothing could ever match; {instead}"
-            )
+            instead = "list a pattern without `!` before, such as '**'" if rules else "fill it or leave it out"
+            raise FilterError(pattern=first, reason=f"the list {what}, so nothing could ever match; {instead}")
         return cls(tuple(patterns), tuple(reversed(rules)))
 
     def select(self, name: str) -> bool:
@@ -233,9 +229,7 @@ def _compile(key: str, patterns: Sequence[str] | None, kind: Literal["ref", "pat
         raise
 
 
-def _by_name(
-    what: str, key: str, name: str, including: Patterns | None, ignoring: Patterns | None
-) -> tuple[bool, str]:
+def _by_name(what: str, key: str, name: str, including: Patterns | None, ignoring: Patterns | None) -> tuple[bool, str]:
     if including is not None:
         pattern = including.deciding(name)
         if pattern is None:
@@ -251,9 +245,7 @@ def _by_name(
     return True, f"every {what} is wanted"
 
 
-def _by_path(
-    including: Patterns | None, ignoring: Patterns | None, changed: ChangedFiles
-) -> tuple[bool, str]:
+def _by_path(including: Patterns | None, ignoring: Patterns | None, changed: ChangedFiles) -> tuple[bool, str]:
     if not changed.complete:
         return True, "the list of changed files may be incomplete, so path filters hold nothing back"
     if not changed.names:

@@ -1,9 +1,9 @@
-"""The filter patterns of GitHub Actions: their language, and a matcher whose cost no name can blow up.
+r"""The filter patterns of GitHub Actions: their language, and a matcher whose cost no name can blow up.
 
 The language (https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax, the filter
 pattern cheat sheet): `*` any characters but `/` · `**` any characters · `**/` at the start of a path segment:
 any leading directories, or none · `?` zero or one of the preceding character · `+` one or more of it ·
-`[ab0-9]` one of these · `!` first negates · a backslash makes `* ? + [ ] ! \\` literal. The whole name has to
+`[ab0-9]` one of these · `!` first negates · a backslash makes `* ? + [ ] ! \` literal. The whole name has to
 match, exactly as it is written.
 
 A name is an outsider's choice, so nothing here backtracks. A pattern is cut into its literal beginning, its

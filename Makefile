@@ -1,0 +1,52 @@
+# Every target sets up what it needs. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-quick lint format lock controlplane clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): requirements-dev.txt pyproject.toml
+	@echo "[setup] virtual environment in $(VENV) (about a minute the first time)"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
+	@echo "$(CURDIR)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/striv-receiver.pth"
+	@printf '#!/bin/sh\nexec "%s/$(BIN)/python" -m receiver "$$@"\n' "$(CURDIR)" > $(BIN)/receiver && chmod +x $(BIN)/receiver
+	@touch $@
+
+demo: $(READY) ## a signed push becomes a PipelineRun, in a real API server (KEEP=1 leaves it running; DEMO_KUBECONFIG=... uses that cluster)
+	@$(BIN)/python -m tests.demo
+
+test: $(READY) ## all tests (CI=true: what cannot run fails instead of being skipped)
+	@$(PYTEST) --cov --cov-report=term $(ARGS)
+
+test-quick: $(READY) ## the tests that need no control plane
+	@$(PYTEST) -m 'not controlplane and not acceptance and not e2e and not e2e_full' $(ARGS)
+
+lint: $(READY) ## style, types, imports
+	@$(BIN)/ruff format --check --output-format concise . || { echo "run: make format"; exit 1; }
+	@$(BIN)/ruff check --output-format concise .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache > .lint-imports.log || { cat .lint-imports.log; exit 1; }
+	@rm -f .lint-imports.log
+	@echo "lint: all good"
+
+format: $(READY) ## set the code as lint wants it
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --fix --quiet .
+
+controlplane: $(READY) ## build the control plane of the tests and the demo (etcd, kube-apiserver, Tekton)
+	@$(BIN)/python -m tests.controlplane build
+
+lock: ## write the hash-locked requirements anew from pyproject.toml (needs uv)
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml -o requirements.txt
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --group dev -o requirements-dev.txt
+
+clean: ## remove the virtual environment and all caches of this folder
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* demo

@@ -1,0 +1,59 @@
+"""What subcommands share: the configuration, the journal, and how times are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from receiver.core.triggers import Trigger, compile_triggers
+from receiver.journal.engine import journal_url, open_engine, sqlite_path
+from receiver.journal.migrate import check_version
+from receiver.settings import Settings, load_settings
+
+CONFIG_VARIABLE = "RECEIVER_CONFIG"
+EXIT_FAILED = 1
+EXIT_PROBLEMS = 3
+
+
+@dataclass
+class Context:
+    """What the command line was given."""
+
+    config: Path
+    environment: Mapping[str, str]
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings; raises SettingsError."""
+        return load_settings(self.config, self.environment)
+
+    @cached_property
+    def triggers(self) -> tuple[Trigger, ...]:
+        """The compiled triggers; raises SettingsError."""
+        return compile_triggers(self.settings)
+
+    def open_journal(self, *, durable: bool = True) -> Engine:
+        """Return the journal's engine; raises SettingsError unless it is there and of this version."""
+        engine = open_engine(journal_url(self.settings.journal.url), durable=durable)
+        check_version(engine)
+        return engine
+
+    def journal_file(self) -> Path | None:
+        """Return the SQLite file, None for PostgreSQL."""
+        return sqlite_path(journal_url(self.settings.journal.url))
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Split host:port; IPv6 addresses stand in brackets."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - an empty host means all, as it does everywhere
+
+
+def shown_time(seconds: float | None) -> str:
+    """Return a time as ISO 8601 in UTC, to the second; `-` for none."""
+    return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

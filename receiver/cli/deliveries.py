@@ -1,0 +1,165 @@
+"""`receiver deliveries`: what came in, what became of it, and once more please."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from receiver.cli.common import Context, shown_time
+from receiver.core.events import decode_push
+from receiver.core.triggers import decide
+from receiver.errors import PermanentError
+from receiver.journal.intake import Wanted
+from receiver.journal.queries import DeliveryRecord, JobRecord, Records
+from receiver.journal.wake import Waker
+
+_OUTPUT = click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="The form of the output.",
+)
+
+
+@click.group(epilog="Example: receiver deliveries show 72d3162e")
+def deliveries() -> None:
+    """See what came in and what became of it; retry a dead job, replay a push."""
+
+
+@deliveries.command("list")
+@click.option(
+    "--limit", "-n", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many, newest first."
+)
+@_OUTPUT
+@click.pass_obj
+def list_deliveries(context: Context, limit: int, output: str) -> None:
+    """List the newest deliveries: delivery -> run -> outcome."""
+    records = Records(context.open_journal()).recent(limit=limit)
+    if output == "json":
+        click.echo(json.dumps([_as_dict(record) for record in records], indent=2))
+        return
+    rows: list[tuple[str, ...]] = [
+        ("ID", "DELIVERY", "RECEIVED", "REPOSITORY", "REF", "SHA", "RESULT", "RUN", "OUTCOME")
+    ]
+    for record in records:
+        rows += [_row(record, job) for job in record.jobs or (None,)]
+    _table(rows)
+
+
+@deliveries.command()
+@click.argument("delivery")
+@_OUTPUT
+@click.pass_obj
+def show(context: Context, delivery: str, output: str) -> None:
+    """Show one delivery (its number, its GUID or the begin of it) with the log of its jobs."""
+    records = Records(context.open_journal())
+    record = records.find(delivery)
+    log = [] if record.push_key is None else records.log(record.push_key)
+    if output == "json":
+        click.echo(json.dumps({**_as_dict(record), "log": [asdict(entry) for entry in log]}, indent=2))
+        return
+    click.echo(
+        f"delivery    {record.guid} (number {record.id}, {record.source}), {record.event}, {shown_time(record.received_at)}"
+    )
+    click.echo(f"push        {record.repository or '-'} {_safe(record.ref) or '-'} {record.head_sha or '-'}")
+    click.echo(f"result      {record.result}: {record.reason}{'; ' + _safe(record.detail) if record.detail else ''}")
+    for job in record.jobs:
+        click.echo(f"\ntrigger     {job.trigger}, generation {job.generation}: {job.state}, run {job.run_name}")
+        click.echo(f"outcome     {_outcome(job)}")
+        if job.message:
+            click.echo(f"message     {_safe(job.message)}")
+        for entry in log:
+            if (entry.trigger, entry.generation) == (job.trigger, job.generation):
+                click.echo(
+                    f"  {shown_time(entry.at)}  {entry.from_state or 'new'} -> {entry.to_state}: {_safe(entry.reason)}"
+                )
+
+
+@deliveries.command(epilog="Example: receiver deliveries retry --dead")
+@click.argument("delivery", required=False)
+@click.option("--dead", is_flag=True, help="All dead jobs, of whatever delivery.")
+@click.pass_obj
+def retry(context: Context, delivery: str | None, dead: bool) -> None:
+    """Give the dead jobs of one delivery, or of all, another life: the same run as before."""
+    if (delivery is None) != dead:
+        raise click.UsageError("give either a DELIVERY or --dead")
+    revived = Records(context.open_journal()).retry(delivery, now=time.time())
+    _wake(context)
+    click.echo(f"{revived} dead job{'' if revived == 1 else 's'} waiting again")
+    if not revived and delivery is not None:
+        raise PermanentError(
+            f"the delivery {delivery} has no dead job; `receiver deliveries show {delivery}` tells its state"
+        )
+
+
+@deliveries.command()
+@click.argument("delivery")
+@click.pass_obj
+def replay(context: Context, delivery: str) -> None:
+    """Ask for a new run of an old push, beside the run that it had. Today's configuration decides."""
+    records = Records(context.open_journal())
+    record = records.find(delivery)
+    if record.push_key is None:
+        raise PermanentError(f"the delivery {record.guid} was ignored ({record.reason}): it has no push to replay")
+    push = decode_push(records.payload(record.push_key), with_files=False)
+    decisions = decide(context.triggers, push)
+    again = [Wanted(decision.trigger.name, decision.trigger.name_prefix) for decision in decisions if decision.matched]
+    if not again:
+        why = "; ".join(f"{decision.trigger.name}: {decision.detail}" for decision in decisions)
+        raise PermanentError(f"no trigger matches this push today: {why}")
+    for job in records.replay(delivery, push, again, now=time.time()):
+        click.echo(f"new run {job.run_name} (trigger {job.trigger}, generation {job.generation})")
+    _wake(context)
+
+
+def _wake(context: Context) -> None:
+    if (file := context.journal_file()) is not None:
+        waker = Waker(file)
+        waker.wake()
+        waker.close()
+
+
+def _as_dict(record: DeliveryRecord) -> dict[str, Any]:
+    return {**asdict(record), "push_key": None if record.push_key is None else record.push_key.hex()}
+
+
+def _row(record: DeliveryRecord, job: JobRecord | None) -> tuple[str, ...]:
+    result = record.result if record.result in ("accepted", record.reason) else f"{record.result}: {record.reason}"
+    ref = _safe(record.ref.removeprefix("refs/heads/").removeprefix("refs/")) or "-"
+    common = (
+        str(record.id),
+        record.guid[:8] or "-",
+        shown_time(record.received_at),
+        record.repository or "-",
+        ref,
+        record.head_sha[:7] or "-",
+        result,
+    )
+    return (*common, job.run_name, _outcome(job)) if job else (*common, "-", "-")
+
+
+def _outcome(job: JobRecord) -> str:
+    if job.state == "finished":
+        return f"{job.result}: {job.failed_task}" if job.failed_task else f"{job.result}"
+    if job.state == "dead":
+        return f"dead: {job.reason}"
+    if job.attempts:
+        return f"{job.state}, {job.attempts} failed attempts"
+    return job.state
+
+
+def _safe(text: str) -> str:
+    """A ref or a message may hold what a terminal would obey."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def _table(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,112 @@
+"""`receiver check`, `receiver explain` and `receiver schema`: what would happen, before it does."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from receiver.cli.common import EXIT_PROBLEMS, Context
+from receiver.clients.cluster import Cluster
+from receiver.core.events import JSON, decode_push, payload_of
+from receiver.core.identity import job_key, push_keys
+from receiver.core.params import PushContext
+from receiver.core.pipelinerun import RunIdentity, build_manifest
+from receiver.core.triggers import Decision, decide
+from receiver.errors import RejectedError
+from receiver.serve.secrets import SecretFiles
+from receiver.settings import settings_schema
+from receiver.work.proof import Finding, prove
+
+_NO_DELIVERY = "00000000-0000-4000-8000-000000000000"
+
+
+@click.command(epilog="Example: receiver check --offline")
+@click.option("--offline", is_flag=True, help="Files only: settings, secrets, filters, templates. What gates a start.")
+@click.pass_obj
+def check(context: Context, offline: bool) -> None:
+    """Prove the configuration: files, then rights, Pipelines and templates against the real cluster (dry run).
+
+    Exit code 2: the configuration is not usable. 3: the cluster would not run it.
+    """
+    settings, triggers = context.settings, context.triggers
+    _say(True, f"{context.config}: triggers {', '.join(trigger.name for trigger in triggers)}")
+    secrets = SecretFiles(settings, clock=time.monotonic)
+    _say(True, f"secrets: {secrets.verifier!r}"[:120])
+    if offline:
+        return
+    cluster = Cluster(settings.cluster, folder=settings.folder, connections=2)
+    findings: list[Finding] = []
+    for finding in prove(triggers, cluster):
+        _say(finding.good, finding.text)
+        findings.append(finding)
+    if not all(finding.good for finding in findings):
+        sys.exit(EXIT_PROBLEMS)
+
+
+def _say(good: bool, text: str) -> None:
+    click.echo(f"{click.style('ok  ', fg='green') if good else click.style('FAIL', fg='red')}  {text}")
+
+
+@click.command(epilog="Example: receiver explain push.json")
+@click.argument("payload", type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
+@click.option("--delivery", "guid", default=_NO_DELIVERY, help="The delivery's GUID, where it matters.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="The form of the output.",
+)
+@click.pass_obj
+def explain(context: Context, payload: Path, guid: str, output: str) -> None:
+    """Tell which triggers a push PAYLOAD (JSON file, or -) matches, why not, and what would be created. Needs no cluster."""
+    body = sys.stdin.buffer.read() if str(payload) == "-" else payload.read_bytes()
+    try:
+        text = payload_of(body, JSON)
+        push = decode_push(text, with_files=True)
+        answers = [_explained(decision, text, guid) for decision in decide(context.triggers, push)]
+    except RejectedError as error:
+        raise click.ClickException(
+            f"the receiver would answer {error.status} {error.reason}: {error.detail}"
+        ) from error
+    if output == "json":
+        click.echo(json.dumps(answers, indent=2))
+        return
+    click.echo(f"push to {push.repository}, {push.ref}, commit {push.head_sha or '-'}")
+    for answer in answers:
+        verdict = (
+            click.style("matches", fg="green") if answer["matched"] else click.style("does not match", fg="yellow")
+        )
+        click.echo(f"trigger {answer['trigger']} {verdict} ({answer['reason']}): {answer['detail']}")
+        if answer["manifest"]:
+            click.echo("---\n" + yaml.safe_dump(answer["manifest"], sort_keys=False, allow_unicode=True).rstrip())
+
+
+def _explained(decision: Decision, payload: bytes, guid: str) -> dict[str, Any]:
+    manifest = None
+    trigger = decision.trigger
+    if decision.matched:
+        push = decode_push(payload, with_files=trigger.reads_files)
+        params = trigger.reader.read(push, PushContext(delivery_id=guid, trigger=trigger.name), payload)
+        key = job_key(push_keys(push, guid).by_time, trigger.name, 1)
+        manifest = build_manifest(trigger, push, params, RunIdentity(key=key, generation=1, delivery_id=guid))
+    return {
+        "trigger": trigger.name,
+        "matched": decision.matched,
+        "reason": decision.reason,
+        "detail": decision.detail,
+        "manifest": manifest,
+    }
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of receiver.yaml, for editors."""
+    click.echo(json.dumps(settings_schema(), indent=2))

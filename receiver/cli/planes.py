@@ -1,0 +1,150 @@
+"""`receiver serve`, `receiver work` and `receiver run`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import click
+import uvloop
+from prometheus_client import REGISTRY
+
+from receiver.cli.common import EXIT_FAILED, Context, split_address
+from receiver.clients.cluster import Cluster
+from receiver.errors import SettingsError
+from receiver.journal.engine import journal_url, open_engine
+from receiver.journal.intake import Intake
+from receiver.journal.jobs import Jobs
+from receiver.journal.migrate import check_objects, migrate
+from receiver.journal.wake import Alarm, Waker
+from receiver.journal.writer import BatchWriter, LoopCompletions
+from receiver.logs import set_up_logging
+from receiver.serve.admission import Admission
+from receiver.serve.app import Plane, create_app
+from receiver.serve.gate import Gate
+from receiver.serve.secrets import SecretFiles
+from receiver.serve.server import Front, wait
+from receiver.serve.server import serve as serve_front
+from receiver.work.private import PrivatePort
+from receiver.work.worker import Parts, Worker
+
+_log = logging.getLogger("receiver")
+_SPARE_CONNECTIONS = 8
+
+
+@click.command()
+@click.pass_obj
+def serve(context: Context) -> None:
+    """Receive deliveries: the public plane. Holds the webhook secrets, never a cluster token."""
+    settings = context.settings
+    set_up_logging(settings.log)
+    uvloop.run(_serve(context))
+
+
+async def _serve(context: Context) -> None:
+    settings = context.settings
+    file = context.journal_file()
+    if file is None:
+        raise SettingsError("PostgreSQL is not supported yet; set journal.url to sqlite:////absolute/path/journal.db")
+    secrets = SecretFiles(settings, clock=time.monotonic)
+    gate = Gate(secrets, max_body_bytes=settings.serve.max_body_bytes)
+    waker = Waker(file)
+    intake = Intake(context.open_journal(), woken=waker.wake)
+    writer = BatchWriter(intake.take, completions=LoopCompletions(asyncio.get_running_loop()))
+    admission = Admission(context.triggers, settings.journal.replay_window_days, settings.journal.max_stored_body_bytes)
+    app = create_app(Plane(gate, admission, writer, wait), path=settings.serve.path)
+    front = Front(
+        gate, app.wsgi_app, path=settings.serve.path, body_timeout_seconds=settings.serve.body_timeout_seconds
+    )
+    host, port = split_address(settings.serve.listen)
+
+    def ready() -> None:
+        _log.info(
+            "serving",
+            extra={"listen": settings.serve.listen, "path": settings.serve.path, "triggers": len(context.triggers)},
+        )
+
+    await serve_front(front, host=host, port=port, shutdown_seconds=settings.serve.shutdown_seconds, ready=ready)
+    await asyncio.to_thread(writer.close)
+    waker.close()
+    _log.info("stopped")
+
+
+@click.command()
+@click.pass_obj
+def work(context: Context) -> None:
+    """Create and follow PipelineRuns: the private plane. Holds the cluster token, never a webhook secret."""
+    settings = context.settings
+    set_up_logging(settings.log)
+    file = context.journal_file()
+    if file is None:
+        raise SettingsError("PostgreSQL is not supported yet; set journal.url to sqlite:////absolute/path/journal.db")
+    engine = context.open_journal(durable=False)
+    check_objects(engine)
+    cluster = Cluster(
+        settings.cluster, folder=settings.folder, connections=settings.work.concurrency + _SPARE_CONNECTIONS
+    )
+    worker = Worker(Parts(settings.work, context.triggers, Jobs(engine), cluster, Alarm(file)))
+    private = _private_port(settings.work.listen, worker)
+
+    def stop(_number: int, _frame: object) -> None:
+        # A second signal ends the process at once.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: os._exit(1))
+        worker.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    _log.info("working", extra={"namespace": settings.cluster.namespace, "triggers": len(context.triggers)})
+    worker.run()
+    if private is not None:
+        private.close()
+    _log.info("stopped")
+
+
+def _private_port(listen: str | None, worker: Worker) -> PrivatePort | None:
+    if listen is None:
+        return None
+    host, port = split_address(listen)
+    try:
+        private = PrivatePort(host, port, registry=REGISTRY, healthy=worker.healthy)
+    except OSError as error:
+        raise SettingsError(
+            f"work.listen: cannot listen on {listen} ({error.strerror}); choose another port"
+        ) from error
+    private.start()
+    return private
+
+
+@click.command()
+@click.pass_obj
+def run(context: Context) -> None:
+    """Run both planes, as two processes, for a laptop; creates the journal when there is none.
+
+    Ctrl-C, or SIGTERM, stops both. When one of them ends, the other is stopped too.
+    """
+    file = context.journal_file()
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    migrate(open_engine(journal_url(context.settings.journal.url)), now=time.time())
+    command = [sys.executable, "-m", "receiver", "--config", str(context.config)]
+    children = [subprocess.Popen([*command, plane], start_new_session=True) for plane in ("serve", "work")]
+
+    def forward(number: int, _frame: object) -> None:
+        for child in children:
+            child.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, forward)
+    os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    for child in children:
+        if child.poll() is None:
+            child.terminate()
+    codes = [child.wait() for child in children]
+    if any(codes):
+        sys.exit(EXIT_FAILED)

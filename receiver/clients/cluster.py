@@ -1,0 +1,268 @@
+"""The Kubernetes API, as far as the receiver needs it: PipelineRuns in dicts, a time-out on every call, our own errors.
+
+Uses the official client's dict API (CustomObjectsApi): its models and informer cannot carry custom resources.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import urllib3
+from kubernetes import client, config
+
+from receiver.core.pipelinerun import KEY, MANAGED_BY
+from receiver.errors import NotFoundError, OutageError, PermanentError, ReceiverError, SettingsError, TransientError
+from receiver.settings import ClusterSettings
+
+_log = logging.getLogger(__name__)
+_GROUP, _VERSION = "tekton.dev", "v1"
+_PAGE = 250
+_WATCH_SECONDS = 300
+_MANAGED = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
+_LONGEST_MESSAGE = 1_000
+
+
+class TakenError(PermanentError):
+    """A foreign object has the run's name."""
+
+
+class WatchExpiredError(TransientError):
+    """The resource version is too old to watch from: list again (HTTP 410)."""
+
+
+class Cluster:
+    """One API server. Safe to use from several threads."""
+
+    def __init__(self, settings: ClusterSettings, *, folder: Path, connections: int) -> None:
+        """Raises SettingsError when there is neither a kubeconfig nor a pod's ServiceAccount."""
+        self._settings = settings
+        self._folder = folder
+        self._connections = connections
+        self._timeout = (settings.connect_timeout_seconds, settings.read_timeout_seconds)
+        self._objects: Any = None
+        self._api: Any = None
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        """Read credentials and certificates anew and forget all connections; for after a refusal or an outage."""
+        old = self._api
+        self._api = client.ApiClient(_configuration(self._settings, self._folder, self._connections))
+        self._objects = client.CustomObjectsApi(self._api)
+        if old is not None:
+            old.close()
+
+    def create_run(self, manifest: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        """POST a PipelineRun with strict field validation and return it.
+
+        A run of that name that carries our key already is returned as if just made. Raises TakenError when the name belongs
+        to something else, and as all methods here OutageError, TransientError or PermanentError.
+        """
+        metadata = manifest["metadata"]
+        try:
+            run: dict[str, Any] = self._call(
+                self._objects_call("create_namespaced_custom_object_with_http_info"),
+                namespace=metadata["namespace"],
+                plural="pipelineruns",
+                body=manifest,
+                field_validation="Strict",
+                field_manager="striv-receiver",
+                **({"dry_run": "All"} if dry_run else {}),
+            )
+        except _ExistsError:
+            found = self.get_run(metadata["namespace"], metadata["name"])
+            if (found["metadata"].get("annotations") or {}).get(KEY) == metadata["annotations"][KEY]:
+                return found
+            raise TakenError(
+                f"the name {metadata['name']} in {metadata['namespace']} belongs to another object"
+            ) from None
+        return run
+
+    def get_run(self, namespace: str, name: str) -> dict[str, Any]:
+        """Return a PipelineRun; raises NotFoundError when there is none."""
+        return self._get(namespace, "pipelineruns", name)
+
+    def get_pipeline(self, namespace: str, name: str) -> dict[str, Any]:
+        """Return a Pipeline; raises NotFoundError when there is none."""
+        return self._get(namespace, "pipelines", name)
+
+    def list_runs(self, namespace: str) -> tuple[list[dict[str, Any]], str]:
+        """Return the receiver's PipelineRuns in a namespace, and the resource version to watch from."""
+        return self._list(namespace, "pipelineruns", _MANAGED)
+
+    def list_taskruns(self, namespace: str, run_uid: str) -> list[dict[str, Any]]:
+        """Return the TaskRuns of a PipelineRun."""
+        return self._list(namespace, "taskruns", f"tekton.dev/pipelineRunUID={run_uid}")[0]
+
+    def watch_runs(self, namespace: str, resource_version: str) -> Iterator[tuple[dict[str, Any] | None, str]]:
+        """Yield (run, resource version) for each change and (None, version) for each bookmark, until the server ends it.
+
+        Every end is normal: list again or go on from the last version. Raises WatchExpiredError when only listing helps.
+        """
+        response = self._raw(
+            self._objects_call("list_namespaced_custom_object"),
+            namespace=namespace,
+            plural="pipelineruns",
+            label_selector=_MANAGED,
+            resource_version=resource_version,
+            allow_watch_bookmarks=True,
+            timeout_seconds=_WATCH_SECONDS,
+            watch=True,
+            _preload_content=False,
+            _request_timeout=(self._timeout[0], _WATCH_SECONDS + 30),
+        )
+        try:
+            for line in _lines(response):
+                event = json.loads(line)
+                kind, found = event["type"], event["object"]
+                if kind == "ERROR":
+                    raise _watch_error(found)
+                version = found["metadata"]["resourceVersion"]
+                yield (None if kind == "BOOKMARK" else {**found, "deleted": kind == "DELETED"}, version)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise OutageError(f"the watch broke off: {_cause(error)}") from error
+        finally:
+            response.close()
+
+    def may(self, namespace: str, verb: str, resource: str, *, group: str = _GROUP, name: str = "") -> bool:
+        """Tell whether our own identity may do this (SelfSubjectAccessReview, which needs no right itself)."""
+        attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource, "name": name}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        answer = self._raw(
+            client.AuthorizationV1Api(self._api).create_self_subject_access_review,
+            body=review,
+            _request_timeout=self._timeout,
+        )
+        return bool(answer.status.allowed)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._api.close()
+
+    def _get(self, namespace: str, plural: str, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._call(
+            self._objects_call("get_namespaced_custom_object_with_http_info"),
+            namespace=namespace,
+            plural=plural,
+            name=name,
+        )
+        return found
+
+    def _list(self, namespace: str, plural: str, selector: str) -> tuple[list[dict[str, Any]], str]:
+        items: list[dict[str, Any]] = []
+        token = ""
+        while True:
+            page = self._call(
+                self._objects_call("list_namespaced_custom_object_with_http_info"),
+                namespace=namespace,
+                plural=plural,
+                label_selector=selector,
+                limit=_PAGE,
+                **({"_continue": token} if token else {}),
+            )
+            items += page["items"]
+            token = page["metadata"].get("continue") or ""
+            if not token:
+                return items, page["metadata"]["resourceVersion"]
+
+    def _objects_call(self, name: str) -> Callable[..., Any]:
+        # Looked up at each call, since `reconnect` replaces the object.
+        method: Callable[..., Any] = getattr(self._objects, name)
+        return method
+
+    def _call(self, method: Callable[..., Any], **arguments: Any) -> Any:
+        data, _status, headers = self._raw(method, _request_timeout=self._timeout, **arguments)
+        warning = (headers or {}).get("Warning")
+        if warning:
+            _log.warning("the API server warns", extra={"warning": str(warning)[:_LONGEST_MESSAGE]})
+        return data
+
+    def _raw(self, method: Callable[..., Any], **arguments: Any) -> Any:
+        if "plural" in arguments:
+            arguments |= {"group": _GROUP, "version": _VERSION}
+        try:
+            return method(**arguments)
+        except client.ApiException as error:
+            raise _translated(error) from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise OutageError(f"the API server does not answer: {_cause(error)}") from error
+
+
+class _ExistsError(PermanentError):
+    """HTTP 409 on a create."""
+
+
+def _configuration(settings: ClusterSettings, folder: Path, connections: int) -> client.Configuration:
+    configuration = client.Configuration()
+    try:
+        if settings.kubeconfig:
+            file = folder / Path(settings.kubeconfig).expanduser()
+            config.load_kube_config(config_file=str(file), context=settings.context, client_configuration=configuration)
+        else:
+            config.load_incluster_config(client_configuration=configuration)
+    except (config.ConfigException, OSError) as error:
+        where = settings.kubeconfig or "this pod"
+        raise SettingsError(
+            f"no credentials for the cluster in {where}: {error}; set cluster.kubeconfig, or run in a pod"
+        ) from error
+    configuration.keep_alive = True
+    configuration.retries = False
+    configuration.connection_pool_maxsize = connections
+    return configuration
+
+
+def _translated(error: client.ApiException) -> ReceiverError:
+    """Sort an HTTP error by what the caller does next; the message is the API server's own."""
+    status = error.status or 0
+    message = _message(error)
+    retry_after = _retry_after(error)
+    if status == 409:
+        return _ExistsError(message)
+    if status == 410:
+        return WatchExpiredError(message)
+    if status == 404:
+        return NotFoundError(message)
+    # A webhook that cannot be called is Tekton being away, and no fault of the object.
+    if status in (0, 401, 502, 503, 504) or (status == 500 and "failed calling webhook" in message):
+        return OutageError(message, retry_after_seconds=retry_after)
+    if status in (408, 429) or status >= 500 or (status == 403 and "exceeded quota" in message):
+        return TransientError(message, retry_after_seconds=retry_after)
+    return PermanentError(message)
+
+
+def _watch_error(found: dict[str, Any]) -> ReceiverError:
+    message = str(found.get("message") or found)[:_LONGEST_MESSAGE]
+    return WatchExpiredError(message) if found.get("code") == 410 else TransientError(message)
+
+
+def _message(error: client.ApiException) -> str:
+    body = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else error.body or ""
+    try:
+        text = json.loads(body)["message"]
+    except (ValueError, KeyError, TypeError):
+        # Not an API server's Status object, so perhaps a proxy's page: its length says nothing, its begin may.
+        text = body[:200] or error.reason or "no message"
+    return f"HTTP {error.status}: {text}"[:_LONGEST_MESSAGE]
+
+
+def _retry_after(error: client.ApiException) -> float | None:
+    value = (error.headers or {}).get("Retry-After", "")
+    return float(value) if value.isascii() and value.isdigit() else None
+
+
+def _cause(error: BaseException) -> str:
+    return str(getattr(error, "reason", None) or error)[:300]
+
+
+def _lines(response: Any) -> Iterator[bytes]:
+    rest = b""
+    for chunk in response.stream(amt=None, decode_content=False):
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line for line in whole if line)

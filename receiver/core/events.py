@@ -1,0 +1,251 @@
+"""What a delivery says: typed, partial decoding of GitHub's `push` and `ping` payloads.
+
+Only the fields that decisions need are decoded, so a payload of 25 MB costs little, and new fields at GitHub
+break nothing. Shapes: https://docs.github.com/en/webhooks/webhook-events-and-payloads#push
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from datetime import datetime
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from receiver.core.filters import ChangedFiles, changed_files
+from receiver.core.refs import check_ref, is_object_id, is_zero_id
+from receiver.errors import RejectedError
+
+JSON, FORM = "application/json", "application/x-www-form-urlencoded"
+_T = TypeVar("_T")
+_UTF8 = codecs.getincrementaldecoder("utf-8")
+_SLICE_BYTES = 64 * 1024
+_GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_EVENT = re.compile(r"[a-z_]{1,64}")
+_FULL_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}")
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """The unsigned headers of a delivery. Believe none of them: they order, name and explain, they never decide."""
+
+    event: str
+    guid: str
+    hook_id: int | None = None
+
+
+class Push(msgspec.Struct, frozen=True):
+    """The facts of one push, all from the signed body.
+
+    `ref` is full, `branch` and `tag` are short and empty where the other applies; `before`, `after` and `head_sha` are 40
+    or 64 hex digits; `pushed_at` is in seconds since 1970; `title` is the first line of the head commit's message.
+    """
+
+    repository: str
+    repository_id: int
+    ref: str
+    before: str
+    after: str
+    head_sha: str
+    created: bool
+    deleted: bool
+    forced: bool
+    pushed_at: int | None
+    compare: str
+    pusher: str
+    message: str
+    installation_id: int | None
+    changed: ChangedFiles
+
+    @property
+    def branch(self) -> str:
+        """The short branch name, or an empty string for a tag."""
+        return self.ref.removeprefix("refs/heads/") if self.ref.startswith("refs/heads/") else ""
+
+    @property
+    def tag(self) -> str:
+        """The short tag name, or an empty string for a branch."""
+        return self.ref.removeprefix("refs/tags/") if self.ref.startswith("refs/tags/") else ""
+
+    @property
+    def title(self) -> str:
+        """The first line of the head commit's message."""
+        return self.message.split("\n", 1)[0].strip()
+
+
+class _Commit(msgspec.Struct):
+    added: list[str] | None = None
+    removed: list[str] | None = None
+    modified: list[str] | None = None
+
+
+class _HeadCommit(msgspec.Struct):
+    id: str
+    message: str = ""
+
+
+class _Repository(msgspec.Struct):
+    id: int
+    full_name: str
+    pushed_at: int | str | None = None
+
+
+class _Pusher(msgspec.Struct):
+    name: str | None = None
+
+
+class _Installation(msgspec.Struct):
+    id: int | None = None
+
+
+class _Push(msgspec.Struct):
+    ref: str
+    before: str
+    after: str
+    repository: _Repository
+    created: bool = False
+    deleted: bool = False
+    forced: bool = False
+    compare: str | None = None
+    head_commit: _HeadCommit | None = None
+    pusher: _Pusher | None = None
+    installation: _Installation | None = None
+
+
+class _PushWithFiles(_Push):
+    commits: list[_Commit] | None = None
+
+
+class _NamedRepository(msgspec.Struct):
+    full_name: str = ""
+
+
+class _Anything(msgspec.Struct):
+    repository: _NamedRepository | None = None
+
+
+_plain = msgspec.json.Decoder(_Push)
+_with_files = msgspec.json.Decoder(_PushWithFiles)
+_anything = msgspec.json.Decoder(_Anything)
+_NO_FILES = ChangedFiles(names=(), complete=False)
+
+
+def read_envelope(*, event: str | None, guid: str | None, hook_id: str | None) -> Envelope:
+    """Return the envelope of a delivery from its headers; raises RejectedError(400) when one is missing or garbage."""
+    if event is None or not _EVENT.fullmatch(event):
+        raise RejectedError(400, "event-header", "the X-GitHub-Event header is missing or is not an event's name")
+    if guid is None or not _GUID.fullmatch(guid):
+        raise RejectedError(400, "delivery-header", "the X-GitHub-Delivery header is missing or is not a GUID")
+    known_hook = hook_id is not None and hook_id.isascii() and hook_id.isdigit() and len(hook_id) < 19
+    return Envelope(event=event, guid=guid.lower(), hook_id=int(hook_id) if known_hook and hook_id else None)
+
+
+def payload_of(body: bytes, content_type: str | None, content_encoding: str | None = None) -> bytes:
+    """Return the JSON text of a verified body, from either of GitHub's two content types.
+
+    Raises RejectedError: 415 for another media type or a compressed body, 400 for a form without `payload` or text
+    that is not UTF-8.
+    """
+    if content_encoding is not None and content_encoding.strip().lower() not in ("", "identity"):
+        raise RejectedError(415, "content-encoding", "compressed bodies are not accepted; GitHub sends none")
+    media_type, _, parameters = (content_type or "").partition(";")
+    media_type = media_type.strip().lower()
+    charset = parameters.strip().lower().removeprefix("charset=").strip('"')
+    if media_type not in (JSON, FORM) or charset not in ("", "utf-8", "utf8"):
+        raise RejectedError(415, "content-type", f"the content type has to be {JSON} (better) or {FORM}, in UTF-8")
+    payload = _form_payload(body) if media_type == FORM else body
+    _check_utf8(payload)
+    return payload
+
+
+def _check_utf8(payload: bytes) -> None:
+    decoder = _UTF8()
+    try:
+        # In slices, so that checking a payload of 25 MB does not need another 25 MB.
+        for start in range(0, len(payload), _SLICE_BYTES):
+            decoder.decode(payload[start : start + _SLICE_BYTES])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise RejectedError(400, "encoding", "the payload is not UTF-8 text") from error
+
+
+def _form_payload(body: bytes) -> bytes:
+    try:
+        # One field is expected; a limit on their number keeps a hostile form from costing more than its bytes.
+        fields = [value for name, value in parse_qsl(body, max_num_fields=8) if name == b"payload"]
+    except ValueError as error:
+        raise RejectedError(400, "form", "the form has more fields than GitHub sends") from error
+    if len(fields) != 1:
+        raise RejectedError(400, "form", "the form has to have exactly one field `payload`")
+    return fields[0]
+
+
+def decode_push(payload: bytes, *, with_files: bool) -> Push:
+    """Decode a push payload; `with_files` also reads the changed files, which only path filters need.
+
+    Raises RejectedError(400) when it is not JSON or not a usable push: wrong types, ids that are not 40 or 64 lower-case
+    hex digits, a ref that git would refuse.
+    """
+    decoded: _Push = _decoded(_with_files, payload) if with_files else _decoded(_plain, payload)
+    check = check_ref(decoded.ref)
+    if check is not None:
+        raise RejectedError(400, "ref", f"`ref` is not a ref that git allows: {check}")
+    head = decoded.head_commit
+    for name, value in (
+        ("before", decoded.before),
+        ("after", decoded.after),
+        ("head_commit.id", head.id if head else decoded.after),
+    ):
+        if not is_object_id(value):
+            raise RejectedError(400, "object-id", f"`{name}` is not 40 or 64 lower-case hex digits")
+    if not _FULL_NAME.fullmatch(decoded.repository.full_name):
+        raise RejectedError(400, "repository", "`repository.full_name` is not owner/name")
+    deleted = decoded.deleted or is_zero_id(decoded.after)
+    created = decoded.created or is_zero_id(decoded.before)
+    # `after` of an annotated tag is the tag object; only head_commit names the commit that can be tested.
+    head_sha = decoded.after if not decoded.ref.startswith("refs/tags/") else head.id if head else ""
+    changed = _NO_FILES
+    if isinstance(decoded, _PushWithFiles) and decoded.commits is not None:
+        changed = changed_files(decoded.commits, created=created, forced=decoded.forced)
+    return Push(
+        repository=decoded.repository.full_name,
+        repository_id=decoded.repository.id,
+        ref=decoded.ref,
+        before=decoded.before,
+        after=decoded.after,
+        head_sha=head_sha,
+        created=created,
+        deleted=deleted,
+        forced=decoded.forced,
+        pushed_at=_epoch(decoded.repository.pushed_at),
+        compare=decoded.compare or "",
+        pusher=(decoded.pusher.name if decoded.pusher else None) or "",
+        message=head.message if head else "",
+        installation_id=decoded.installation.id if decoded.installation else None,
+        changed=changed,
+    )
+
+
+def named_repository(payload: bytes) -> str | None:
+    """Return owner/name of the repository that any event is about, where it says so."""
+    event = _decoded(_anything, payload)
+    return event.repository.full_name if event.repository and event.repository.full_name else None
+
+
+def _decoded(decoder: msgspec.json.Decoder[_T], payload: bytes) -> _T:
+    try:
+        return decoder.decode(payload)
+    except msgspec.ValidationError as error:
+        raise RejectedError(400, "payload", f"the payload is not usable: {error}") from error
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise RejectedError(400, "json", "the payload is not valid JSON") from error
+
+
+def _epoch(pushed_at: int | str | None) -> int | None:
+    if pushed_at is None or isinstance(pushed_at, int):
+        return pushed_at
+    try:
+        return int(datetime.fromisoformat(pushed_at).timestamp())
+    except (ValueError, OverflowError) as error:
+        raise RejectedError(400, "payload", "`repository.pushed_at` is neither seconds nor an ISO 8601 time") from error

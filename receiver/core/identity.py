@@ -1,0 +1,53 @@
+"""What makes two pushes the same push, two jobs the same job, and the name of a run.
+
+Only signed content goes into the keys, so no header can make an old body look new. The one exception is named as such:
+the delivery's GUID may *join* two deliveries of equal content, it can never separate or replace that content.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+
+from receiver.core.events import Push
+
+NAME_LENGTH = 29
+"""PipelineRun names up to this length leave the names of pods readable (`kmeta.ChildName` cuts at 63)."""
+_HASH_LENGTH = 20  # base32 characters, 5 bits each: 100 bits
+
+
+@dataclass(frozen=True, slots=True)
+class PushKeys:
+    """Two digests of 32 bytes; pushes that share one of them are the same push."""
+
+    by_time: bytes
+    by_guid: bytes
+
+
+def push_keys(push: Push, guid: str) -> PushKeys:
+    """Return the keys of a push: repository id, ref, before, after, and `pushed_at` or else the GUID."""
+    content = (str(push.repository_id), push.ref, push.before, push.after)
+    pushed_at = "" if push.pushed_at is None else str(push.pushed_at)
+    return PushKeys(by_time=_digest("pushed_at", *content, pushed_at), by_guid=_digest("guid", *content, guid))
+
+
+def job_key(push_key: bytes, trigger: str, generation: int) -> bytes:
+    """Return the 32 bytes that stand for one push, one trigger and one generation (the first is 1)."""
+    return _digest("job", push_key.hex(), trigger, str(generation))
+
+
+def run_name(prefix: str, key: bytes, *, salt: int = 0) -> str:
+    """Return the run's name for the job `key`: the prefix and 100 bits, at most 29 characters.
+
+    `salt` is 0 but for a job whose name a foreign object has taken. Raises ValueError when the prefix leaves no room.
+    """
+    if len(prefix) + _HASH_LENGTH > NAME_LENGTH:
+        raise ValueError(f"the prefix `{prefix}` is longer than {NAME_LENGTH - _HASH_LENGTH} characters")
+    digest = _digest("name", key.hex(), str(salt))
+    return prefix + base64.b32encode(digest).decode("ascii").lower()[:_HASH_LENGTH]
+
+
+def _digest(kind: str, *parts: str) -> bytes:
+    # No part can hold a NUL: refs, ids and GUIDs are checked before they get here, trigger names by the settings.
+    return hashlib.sha256("\0".join((kind, *parts)).encode()).digest()

@@ -1,0 +1,55 @@
+"""What a PipelineRun and its TaskRuns say about the outcome.
+
+Only `status` of the condition `Succeeded` decides (tektoncd/pipeline docs/pipelineruns.md); reasons are for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+SUCCEEDED, FAILED, DELETED = "succeeded", "failed", "deleted"
+_LONGEST_MESSAGE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: `result` is succeeded, failed or deleted; `reason` and `message` are Tekton's words."""
+
+    result: str
+    reason: str
+    message: str
+    failed_task: str | None = None
+
+
+def read_outcome(run: dict[str, Any]) -> Outcome | None:
+    """Return the outcome of a PipelineRun, None while it is not done (condition absent or Unknown)."""
+    condition = _succeeded(run)
+    status = condition.get("status")
+    if status not in ("True", "False"):
+        return None
+    return Outcome(
+        result=SUCCEEDED if status == "True" else FAILED,
+        reason=str(condition.get("reason") or ""),
+        message=str(condition.get("message") or "")[:_LONGEST_MESSAGE],
+    )
+
+
+def failed_task(taskruns: Iterable[dict[str, Any]]) -> str | None:
+    """Return `task (reason)` of the first TaskRun that failed and whose failure counted; None when none did."""
+    failures = []
+    for taskrun in taskruns:
+        condition = _succeeded(taskrun)
+        if condition.get("status") == "False" and condition.get("reason") != "FailureIgnored":
+            labels = taskrun.get("metadata", {}).get("labels", {})
+            name = labels.get("tekton.dev/pipelineTask") or taskrun.get("metadata", {}).get("name", "?")
+            failures.append(
+                (str(condition.get("lastTransitionTime", "")), f"{name} ({condition.get('reason') or 'Failed'})")
+            )
+    return min(failures)[1] if failures else None
+
+
+def _succeeded(run: dict[str, Any]) -> dict[str, Any]:
+    conditions = (run.get("status") or {}).get("conditions") or []
+    return next((condition for condition in conditions if condition.get("type") == "Succeeded"), {})

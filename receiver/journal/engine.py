@@ -1,0 +1,157 @@
+"""Opening the database: SQLite with every promise that an acknowledgement needs, or PostgreSQL."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import URL, Connection, Engine, event, make_url
+
+from receiver.errors import JournalError, SettingsError
+
+BUSY_TIMEOUT_SECONDS = 2.0
+_READ = "receiver_read_only"
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "lustre", "afs", "beegfs", "ncpfs", "9p"}
+
+
+def sqlite_module() -> ModuleType:
+    """Return the SQLite binding to use: pysqlite3, which carries its own fixed SQLite, or the interpreter's."""
+    try:
+        import pysqlite3.dbapi2  # noqa: PLC0415 - it has no wheel for every platform
+    except ImportError:
+        return sqlite3
+    module: ModuleType = pysqlite3.dbapi2
+    return module
+
+
+def safe_sqlite(version: tuple[int, ...]) -> bool:
+    """Tell whether this SQLite is free of the WAL-reset bug, which can lose commits (https://sqlite.org/wal.html#walresetbug)."""
+    return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+
+
+def sqlite_path(url: URL) -> Path | None:
+    """Return the file of a SQLite URL, None for another database."""
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def journal_url(text: str) -> URL:
+    """Parse and check `journal.url`; raises SettingsError when it is neither a SQLite file nor PostgreSQL."""
+    try:
+        url = make_url(text)
+    except sqlalchemy.exc.ArgumentError as error:
+        raise SettingsError("journal.url is not a database URL; write sqlite:////absolute/path/journal.db") from error
+    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
+        return url
+    if url.drivername == "postgresql+psycopg":
+        return url
+    raise SettingsError(
+        "journal.url has to be sqlite:////absolute/path/journal.db or postgresql+psycopg://user@host/database"
+    )
+
+
+def open_engine(url: URL, *, durable: bool = True) -> Engine:
+    """Return an engine for the journal.
+
+    `durable` makes every SQLite commit reach the disk before it returns (WAL, synchronous=FULL). The private plane
+    may do without: each of its steps can be repeated. Raises SettingsError for an unsafe SQLite or file system.
+    """
+    file = sqlite_path(url)
+    if file is None:
+        return _postgresql(url)
+    module = sqlite_module()
+    if not safe_sqlite(module.sqlite_version_info):
+        raise SettingsError(
+            f"this Python's SQLite {module.sqlite_version} can lose commits (the WAL-reset bug); "
+            "install pysqlite3>=0.6.1 or a Python with SQLite 3.51.3, 3.50.7 or 3.44.6"
+        )
+    if not file.parent.is_dir():
+        raise SettingsError(
+            f"the folder of the journal, {file.parent}, does not exist; create it or correct journal.url"
+        )
+    if (kind := _file_system(file.parent)) in _NETWORK or kind.startswith("fuse."):
+        raise SettingsError(
+            f"the journal {file} lies on a network file system ({kind}), where SQLite can lose commits; use a local volume"
+        )
+    engine = sqlalchemy.create_engine(
+        url.set(drivername="sqlite+pysqlite"),
+        module=module,
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "isolation_level": None},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        # A file whose schema was tampered with could otherwise run functions from its views and triggers.
+        cursor.execute("PRAGMA trusted_schema=OFF")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # IMMEDIATE, since a deferred transaction that turns into a writer fails at once, whatever the busy timeout.
+        read = connection.get_execution_options().get(_READ)
+        connection.exec_driver_sql("BEGIN" if read else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    return sqlalchemy.create_engine(
+        url,
+        pool_size=4,
+        max_overflow=4,
+        pool_pre_ping=True,
+        pool_timeout=BUSY_TIMEOUT_SECONDS,
+        connect_args={
+            "connect_timeout": 3,
+            "options": "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000",
+        },
+    )
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One transaction that may write; commits at the end. Raises JournalError for whatever the database refuses."""
+    with _translated(), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One transaction that only reads and keeps no writer waiting. Raises JournalError."""
+    with _translated(), engine.connect().execution_options(**{_READ: True}) as connection:
+        yield connection
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlalchemy.exc.IntegrityError:
+        raise
+    except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+        cause = getattr(error, "orig", None) or error
+        raise JournalError(f"the journal does not answer: {type(cause).__name__}: {str(cause).strip()}") from error
+
+
+def _file_system(folder: Path) -> str:
+    """Return the type of the file system that holds `folder`, an empty string where Linux does not tell."""
+    folder = folder.resolve()
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    best, kind = "", ""
+    for mount in mounts:
+        left, _, right = mount.partition(" - ")
+        point = left.split(" ")[4].replace("\\040", " ")
+        inside = folder.is_relative_to(point)
+        if inside and len(point) >= len(best):
+            best, kind = point, right.split(" ")[0]
+    return kind

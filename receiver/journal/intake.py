@@ -1,0 +1,278 @@
+"""The public plane's side of the journal: taking deliveries in. It inserts and reads, it never changes a row.
+
+Many deliveries share one transaction. Whether a push is new is decided inside it, so that concurrent redeliveries
+of one push start one run.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import Column, Connection, Engine, Select, select
+
+from receiver.core.events import Envelope, Push
+from receiver.core.identity import PushKeys, job_key, run_name
+from receiver.journal.engine import writing
+from receiver.journal.schema import (
+    DEAD,
+    IN_FLIGHT,
+    WAITING,
+    WEBHOOK,
+    deliveries,
+    jobs,
+    keys,
+    pushes,
+    revivals,
+    transitions,
+)
+
+ACCEPTED, DUPLICATE, IGNORED = "accepted", "duplicate", "ignored"
+PRUNED = "pruned"
+"""What an answer calls a job that finished so long ago that only its key is left."""
+_FOREVER = 1e15
+_CHUNK = 500  # parameters in one IN list
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One job that a push should become: a matched trigger's name and the prefix of its run names."""
+
+    trigger: str
+    name_prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """A delivery as the public plane decided on it; `payload` is the bounded JSON text, `wanted` is empty when ignored."""
+
+    envelope: Envelope
+    received_at: float
+    reason: str
+    detail: str = ""
+    push: Push | None = None
+    keys: PushKeys | None = None
+    payload: bytes = field(default=b"", repr=False)
+    wanted: tuple[Wanted, ...] = ()
+    repository: str = ""
+    source: str = WEBHOOK
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """What the answer says about one job."""
+
+    trigger: str
+    run_name: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a delivery: `result` is accepted, duplicate or ignored; `in_flight` tells whether a job still moves."""
+
+    result: str
+    jobs: tuple[JobView, ...] = ()
+    in_flight: bool = False
+
+
+class Intake:
+    """Takes batches of deliveries into the journal; `woken` is called after a commit that gave the private plane work."""
+
+    def __init__(self, engine: Engine, *, woken: Callable[[], None]) -> None:
+        self._engine = engine
+        self._woken = woken
+
+    def take(self, batch: list[NewDelivery]) -> list[Receipt]:
+        """Store a batch in one transaction and return a receipt for each; raises JournalError when it did not commit."""
+        # Compressed before the transaction, so that nobody waits for the database's lock meanwhile.
+        bodies = {id(delivery): zlib.compress(delivery.payload, 1) for delivery in batch if delivery.wanted}
+        try:
+            receipts, work = self._attempt(batch, bodies)
+        except sqlalchemy.exc.IntegrityError:
+            # Another replica stored the same push between our look and our commit. Now it can be seen.
+            receipts, work = self._attempt(batch, bodies)
+        if work:
+            self._woken()
+        return receipts
+
+    def _attempt(self, batch: list[NewDelivery], bodies: dict[int, bytes]) -> tuple[list[Receipt], bool]:
+        with writing(self._engine) as connection:
+            plan = _Plan(connection, batch, bodies)
+            plan.insert(connection)
+        return plan.receipts, plan.has_work
+
+
+class _Plan:
+    """What a batch adds to the journal, worked out against what the journal holds."""
+
+    def __init__(self, connection: Connection, batch: list[NewDelivery], bodies: dict[int, bytes]) -> None:
+        self._bodies = bodies
+        self._rows: dict[sqlalchemy.Table, list[dict[str, Any]]] = {
+            table: [] for table in (deliveries, pushes, keys, jobs, transitions, revivals)
+        }
+        self._fresh: dict[bytes, JobView] = {}
+        accepted = [(delivery, delivery.keys) for delivery in batch if delivery.keys is not None and delivery.wanted]
+        self._known = _push_keys_of(
+            connection, [key for delivery, found in accepted for key in _candidates(delivery, found)]
+        )
+        joined = [key for delivery, found in accepted for key in self._joined(delivery, found)]
+        self._known |= _push_keys_of(connection, joined)
+        self._stored = _jobs_of(connection, [key for key, push_key in self._known.items() if key != push_key])
+        self._has_body = _with_body(connection, list(set(self._known.values())))
+        self.receipts = [self._add(delivery) if delivery.wanted else self._ignore(delivery) for delivery in batch]
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._rows[jobs] or self._rows[revivals])
+
+    def insert(self, connection: Connection) -> None:
+        for table, rows in self._rows.items():
+            if rows:
+                connection.execute(table.insert(), rows)
+
+    def _push_key(self, found: PushKeys) -> bytes:
+        return self._known.get(found.by_time) or self._known.get(found.by_guid) or found.by_time
+
+    def _joined(self, delivery: NewDelivery, found: PushKeys) -> list[bytes]:
+        """The job keys of a push that is known only under its GUID; the first look could not ask for them."""
+        push_key = self._push_key(found)
+        return [] if push_key == found.by_time else [job_key(push_key, wanted.trigger, 1) for wanted in delivery.wanted]
+
+    def _ignore(self, delivery: NewDelivery) -> Receipt:
+        self._rows[deliveries].append(_delivery_row(delivery, IGNORED, delivery.reason, None))
+        return Receipt(IGNORED)
+
+    def _add(self, delivery: NewDelivery) -> Receipt:
+        push, found = delivery.push, delivery.keys
+        if push is None or found is None:
+            raise ValueError("a delivery with wanted jobs needs its push and its keys")
+        push_key = self._push_key(found)
+        before = len(self._fresh)
+        views = tuple(self._job(wanted, push_key, push, delivery) for wanted in delivery.wanted)
+        is_new = len(self._fresh) > before
+        keep_from = _FOREVER if push.pushed_at is None else max(delivery.received_at, float(push.pushed_at))
+        for key in (
+            found.by_time,
+            found.by_guid,
+            *(job_key(push_key, wanted.trigger, 1) for wanted in delivery.wanted),
+        ):
+            if key not in self._known:
+                self._known[key] = push_key
+                self._rows[keys].append({"key": key, "push_key": push_key, "keep_from": keep_from})
+        if is_new and push_key not in self._has_body:
+            self._has_body.add(push_key)
+            self._rows[pushes].append(
+                {
+                    "push_key": push_key,
+                    "guid": delivery.envelope.guid,
+                    "received_at": delivery.received_at,
+                    "body_bytes": len(delivery.payload),
+                    "body": self._bodies[id(delivery)],
+                }
+            )
+        result, reason = (ACCEPTED, delivery.reason) if is_new else (DUPLICATE, DUPLICATE)
+        self._rows[deliveries].append(_delivery_row(delivery, result, reason, push_key))
+        return Receipt(result, views, in_flight=any(view.state in IN_FLIGHT for view in views))
+
+    def _job(self, wanted: Wanted, push_key: bytes, push: Push, delivery: NewDelivery) -> JobView:
+        key = job_key(push_key, wanted.trigger, 1)
+        if key in self._fresh:
+            return self._fresh[key]
+        if key in self._known:
+            return self._known_job(wanted, key, delivery)
+        guid, now = delivery.envelope.guid, delivery.received_at
+        row = new_job_row(key=key, push_key=push_key, wanted=wanted, generation=1, push=push, guid=guid, now=now)
+        self._rows[jobs].append(row)
+        self._rows[transitions].append(transition_row(key, "", WAITING, delivery.reason, now))
+        self._fresh[key] = JobView(wanted.trigger, row["run_name"], WAITING)
+        return self._fresh[key]
+
+    def _known_job(self, wanted: Wanted, key: bytes, delivery: NewDelivery) -> JobView:
+        stored = self._stored.get(key)
+        if stored is None:
+            return JobView(wanted.trigger, run_name(wanted.name_prefix, key), PRUNED)
+        if stored.state != DEAD:
+            return JobView(wanted.trigger, stored.run_name, stored.state)
+        self._rows[revivals].append({"job_key": key, "guid": delivery.envelope.guid, "asked_at": delivery.received_at})
+        return JobView(wanted.trigger, stored.run_name, WAITING)
+
+
+def new_job_row(
+    *, key: bytes, push_key: bytes, wanted: Wanted, generation: int, push: Push, guid: str, now: float
+) -> dict[str, Any]:
+    """Return the row of a job that nobody has touched yet."""
+    return {
+        "job_key": key,
+        "push_key": push_key,
+        "trigger": wanted.trigger,
+        "generation": generation,
+        "guid": guid,
+        "repository": push.repository,
+        "repository_id": push.repository_id,
+        "ref": push.ref,
+        "head_sha": push.head_sha,
+        "state": WAITING,
+        "created_at": now,
+        "waiting_since": now,
+        "due_at": now,
+        "attempts": 0,
+        "lease": 0,
+        "lease_until": 0.0,
+        "salt": 0,
+        "run_name": run_name(wanted.name_prefix, key),
+    }
+
+
+def transition_row(key: bytes, from_state: str, to_state: str, reason: str, at: float) -> dict[str, Any]:
+    """Return a row of the log of state changes."""
+    return {"job_key": key, "at": at, "from_state": from_state, "to_state": to_state, "reason": reason}
+
+
+def _delivery_row(delivery: NewDelivery, result: str, reason: str, push_key: bytes | None) -> dict[str, Any]:
+    push = delivery.push
+    return {
+        "guid": delivery.envelope.guid,
+        "event": delivery.envelope.event,
+        "source": delivery.source,
+        "hook_id": delivery.envelope.hook_id,
+        "installation_id": push.installation_id if push else None,
+        "received_at": delivery.received_at,
+        "result": result,
+        "reason": reason,
+        "detail": delivery.detail,
+        "repository": push.repository if push else delivery.repository,
+        "ref": push.ref if push else "",
+        "head_sha": push.head_sha if push else "",
+        "push_key": push_key,
+    }
+
+
+def _candidates(delivery: NewDelivery, found: PushKeys) -> list[bytes]:
+    return [found.by_time, found.by_guid, *(job_key(found.by_time, wanted.trigger, 1) for wanted in delivery.wanted)]
+
+
+def _push_keys_of(connection: Connection, wanted: list[bytes]) -> dict[bytes, bytes]:
+    rows = _chunked(connection, select(keys.c.key, keys.c.push_key), keys.c.key, wanted)
+    return {bytes(row.key): bytes(row.push_key) for row in rows}
+
+
+def _jobs_of(connection: Connection, wanted: list[bytes]) -> dict[bytes, Any]:
+    rows = _chunked(connection, select(jobs.c.job_key, jobs.c.state, jobs.c.run_name), jobs.c.job_key, wanted)
+    return {bytes(row.job_key): row for row in rows}
+
+
+def _with_body(connection: Connection, wanted: list[bytes]) -> set[bytes]:
+    rows = _chunked(connection, select(pushes.c.push_key), pushes.c.push_key, wanted)
+    return {bytes(row.push_key) for row in rows}
+
+
+def _chunked(connection: Connection, query: Select[Any], column: Column[bytes], wanted: list[bytes]) -> list[Any]:
+    return [
+        row
+        for start in range(0, len(wanted), _CHUNK)
+        for row in connection.execute(query.where(column.in_(wanted[start : start + _CHUNK])))
+    ]

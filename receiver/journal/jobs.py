@@ -1,0 +1,216 @@
+"""The private plane's side of the journal: claiming jobs under a lease and recording what became of them.
+
+Every change names the state that it expects, and where a lease is held, the lease. A late worker's write changes nothing.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, delete, func, select, update
+
+from receiver.journal.engine import reading, writing
+from receiver.journal.intake import transition_row
+from receiver.journal.schema import DEAD, FINISHED, STARTED, WAITING, jobs, pushes, revivals, transitions
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A claimed job: what to do, and the lease under which it may be done. `payload` is None when it was pruned."""
+
+    id: int
+    key: bytes
+    trigger: str
+    generation: int
+    guid: str
+    repository: str
+    ref: str
+    head_sha: str
+    waiting_since: float
+    attempts: int
+    lease: int
+    salt: int
+    payload: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StartedJob:
+    """A job whose run exists."""
+
+    id: int
+    key: bytes
+    trigger: str
+    guid: str
+    run_name: str
+    run_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step of one job: `values` are columns of `jobs`; a change of state is logged with its reason.
+
+    `lease` is the lease that has to be held still; None where the state alone guards (a started job needs no lease).
+    """
+
+    job: Job | StartedJob
+    expected: str
+    state: str
+    reason: str
+    at: float
+    values: dict[str, Any]
+    lease: int | None = None
+
+
+def started(job: Job, *, run_name: str, run_uid: str, at: float) -> Change:
+    """The run exists."""
+    values = {"run_name": run_name, "run_uid": run_uid, "started_at": at, "lease_until": 0.0}
+    return Change(job, WAITING, STARTED, "created", at, values, job.lease)
+
+
+def postponed(job: Job, *, due_at: float, reason: str, at: float, counts: bool) -> Change:
+    """The step failed and may work later; `counts` is whether it uses up the job's patience."""
+    values = {"due_at": due_at, "lease_until": 0.0, "attempts": job.attempts + int(counts), "message": reason}
+    return Change(job, WAITING, WAITING, reason, at, values, job.lease)
+
+
+def salted(job: Job, *, at: float) -> Change:
+    """A foreign object has the name: try at once under another."""
+    values = {"salt": job.salt + 1, "due_at": at, "lease_until": 0.0}
+    return Change(job, WAITING, WAITING, "name taken by a foreign object", at, values, job.lease)
+
+
+def died(job: Job, *, reason: str, message: str, at: float) -> Change:
+    """Trying again cannot help: a person has to change something."""
+    values = {"reason": reason, "message": message, "lease_until": 0.0, "finished_at": at}
+    return Change(job, WAITING, DEAD, reason, at, values, job.lease)
+
+
+def finished(job: StartedJob, *, result: str, reason: str, message: str, failed_task: str | None, at: float) -> Change:
+    """The run has an outcome."""
+    values = {"result": result, "reason": reason, "message": message, "failed_task": failed_task, "finished_at": at}
+    return Change(job, STARTED, FINISHED, reason or result, at, values)
+
+
+class Jobs:
+    """The queue of jobs, over one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def next_due(self, *, now: float) -> float | None:
+        """Return when the next claimable job is due (it may be past), None when nothing waits."""
+        with reading(self._engine) as connection:
+            asked = connection.execute(select(func.min(revivals.c.id))).scalar()
+            # A job is claimable when it is due and its lease, if any, has run out.
+            claimable = (
+                func.max(jobs.c.due_at, jobs.c.lease_until)
+                if _is_sqlite(connection)
+                else func.greatest(jobs.c.due_at, jobs.c.lease_until)
+            )
+            due = connection.execute(select(func.min(claimable)).where(jobs.c.state == WAITING)).scalar()
+        return now if asked is not None else due
+
+    def claim(self, *, now: float, limit: int, lease_seconds: float) -> list[Job]:
+        """Take up to `limit` due jobs under a fresh lease, oldest first; dead ones that were redelivered live again first."""
+        with writing(self._engine) as connection:
+            _revive_asked(connection, now)
+            query = (
+                select(jobs, pushes.c.body)
+                .join(pushes, pushes.c.push_key == jobs.c.push_key, isouter=True)
+                .where(jobs.c.state == WAITING, jobs.c.due_at <= now, jobs.c.lease_until <= now)
+                .order_by(jobs.c.due_at, jobs.c.id)
+                .limit(limit)
+            )
+            rows = connection.execute(query.with_for_update(skip_locked=True, of=jobs)).all()
+            if rows:
+                held = {"lease": jobs.c.lease + 1, "lease_until": now + lease_seconds}
+                connection.execute(update(jobs).where(jobs.c.id.in_([row.id for row in rows])).values(held))
+        return [_job(row) for row in rows]
+
+    def renew(self, held: Iterable[Job], *, until: float) -> None:
+        """Prolong the leases that are still held."""
+        with writing(self._engine) as connection:
+            for job in held:
+                still = (jobs.c.id == job.id) & (jobs.c.lease == job.lease) & (jobs.c.state == WAITING)
+                connection.execute(update(jobs).where(still).values(lease_until=until))
+
+    def apply(self, changes: Sequence[Change]) -> list[bool]:
+        """Record changes in one transaction; False for each that came too late and changed nothing."""
+        with writing(self._engine) as connection:
+            return [_apply(connection, change) for change in changes]
+
+    def release(self, held: Iterable[Job], *, now: float) -> None:
+        """Give leases back, so that nobody has to wait for them to run out."""
+        self.renew(held, until=now)
+
+    def started(self) -> list[StartedJob]:
+        """Return all jobs whose runs have no outcome yet."""
+        columns = (jobs.c.id, jobs.c.job_key, jobs.c.trigger, jobs.c.guid, jobs.c.run_name, jobs.c.run_uid)
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(*columns).where(jobs.c.state == STARTED)).all()
+        return [
+            StartedJob(row.id, bytes(row.job_key), row.trigger, row.guid, row.run_name, row.run_uid or "")
+            for row in rows
+        ]
+
+
+def _is_sqlite(connection: Connection) -> bool:
+    return connection.dialect.name == "sqlite"
+
+
+def _job(row: Row[Any]) -> Job:
+    return Job(
+        id=row.id,
+        key=bytes(row.job_key),
+        trigger=row.trigger,
+        generation=row.generation,
+        guid=row.guid,
+        repository=row.repository,
+        ref=row.ref,
+        head_sha=row.head_sha,
+        waiting_since=row.waiting_since,
+        attempts=row.attempts,
+        lease=row.lease + 1,
+        salt=row.salt,
+        payload=None if row.body is None else zlib.decompress(row.body),
+    )
+
+
+def _apply(connection: Connection, change: Change) -> bool:
+    expected = (jobs.c.id == change.job.id) & (jobs.c.state == change.expected)
+    if change.lease is not None:
+        expected &= jobs.c.lease == change.lease
+    done = connection.execute(update(jobs).where(expected).values(state=change.state, **change.values)).rowcount == 1
+    if done and change.state != change.expected:
+        row = transition_row(change.job.key, change.expected, change.state, change.reason, change.at)
+        connection.execute(transitions.insert().values(row))
+    return done
+
+
+def _revive_asked(connection: Connection, now: float) -> None:
+    asked = connection.execute(select(revivals.c.id, revivals.c.job_key)).all()
+    for row in asked:
+        revive(connection, row.job_key, now=now, reason="redelivered")
+    if asked:
+        connection.execute(delete(revivals).where(revivals.c.id.in_([row.id for row in asked])))
+
+
+def revive(connection: Connection, key: bytes, *, now: float, reason: str) -> bool:
+    """Give a dead job another life; False when it is not dead."""
+    fresh = {
+        "state": WAITING,
+        "due_at": now,
+        "waiting_since": now,
+        "attempts": 0,
+        "reason": None,
+        "message": None,
+        "finished_at": None,
+    }
+    dead = (jobs.c.job_key == key) & (jobs.c.state == DEAD)
+    done = connection.execute(update(jobs).where(dead).values(fresh)).rowcount == 1
+    if done:
+        connection.execute(transitions.insert().values(transition_row(key, DEAD, WAITING, reason, now)))
+    return done

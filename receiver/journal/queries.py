@@ -1,0 +1,212 @@
+"""What people ask the journal: what came in, what became of it, and once more please."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, func, select
+
+from receiver.core.events import Envelope, Push
+from receiver.core.identity import job_key
+from receiver.errors import NotFoundError, PermanentError
+from receiver.journal.engine import reading, writing
+from receiver.journal.intake import Wanted, new_job_row, transition_row
+from receiver.journal.jobs import revive
+from receiver.journal.schema import DEAD, REPLAY, WAITING, deliveries, jobs, keys, pushes, transitions
+
+_SHORTEST_ID = 4
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as it stands."""
+
+    trigger: str
+    generation: int
+    state: str
+    run_name: str
+    attempts: int
+    due_at: float
+    started_at: float | None
+    finished_at: float | None
+    result: str | None
+    reason: str | None
+    message: str | None
+    failed_task: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRecord:
+    """A delivery and the jobs of its push."""
+
+    id: int
+    guid: str
+    event: str
+    source: str
+    received_at: float
+    result: str
+    reason: str
+    detail: str
+    repository: str
+    ref: str
+    head_sha: str
+    push_key: bytes | None
+    jobs: tuple[JobRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionRecord:
+    """One change of a job's state."""
+
+    at: float
+    trigger: str
+    generation: int
+    from_state: str
+    to_state: str
+    reason: str
+
+
+class Records:
+    """Questions and requests of people, over one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def recent(self, *, limit: int) -> list[DeliveryRecord]:
+        """Return the newest deliveries, newest first."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(deliveries).order_by(deliveries.c.id.desc()).limit(limit)).all()
+            return [_delivery(connection, row) for row in rows]
+
+    def find(self, wanted: str) -> DeliveryRecord:
+        """Return the newest delivery with this number, GUID, or begin of a GUID; raises NotFoundError."""
+        with reading(self._engine) as connection:
+            return _delivery(connection, _find(connection, wanted))
+
+    def log(self, push_key: bytes) -> list[TransitionRecord]:
+        """Return all state changes of a push's jobs, in order."""
+        query = (
+            select(transitions, jobs.c.trigger, jobs.c.generation)
+            .join(jobs, jobs.c.job_key == transitions.c.job_key)
+            .where(jobs.c.push_key == push_key)
+            .order_by(transitions.c.id)
+        )
+        with reading(self._engine) as connection:
+            rows = connection.execute(query).all()
+        return [TransitionRecord(r.at, r.trigger, r.generation, r.from_state, r.to_state, r.reason) for r in rows]
+
+    def payload(self, push_key: bytes) -> bytes:
+        """Return the stored payload of a push; raises NotFoundError when it was pruned."""
+        with reading(self._engine) as connection:
+            body = connection.execute(select(pushes.c.body).where(pushes.c.push_key == push_key)).scalar()
+        if body is None:
+            raise NotFoundError("the payload is no longer in the journal; push again, or redeliver it at GitHub")
+        return zlib.decompress(body)
+
+    def retry(self, wanted: str | None, *, now: float) -> int:
+        """Give the dead jobs of one delivery, or all dead jobs (None), another life; return how many there were."""
+        with writing(self._engine) as connection:
+            query = select(jobs.c.job_key).where(jobs.c.state == DEAD)
+            if wanted is not None:
+                query = query.where(jobs.c.push_key == _find(connection, wanted).push_key)
+            found = [bytes(key) for key in connection.execute(query).scalars()]
+            return sum(revive(connection, key, now=now, reason="retried by hand") for key in found)
+
+    def replay(self, wanted: str, push: Push, again: list[Wanted], *, now: float) -> list[JobRecord]:
+        """Ask for new runs of an old push, one for each trigger, and record that; return the new jobs."""
+        with writing(self._engine) as connection:
+            row = _find(connection, wanted)
+            if row.push_key is None:
+                raise PermanentError(f"the delivery {row.guid} was ignored ({row.reason}): it has no push to replay")
+            new = [_next_generation(connection, row, push, trigger, now) for trigger in again]
+            envelope = Envelope(event=row.event, guid=row.guid, hook_id=row.hook_id)
+            connection.execute(
+                deliveries.insert().values(
+                    guid=envelope.guid,
+                    event=envelope.event,
+                    source=REPLAY,
+                    hook_id=envelope.hook_id,
+                    installation_id=row.installation_id,
+                    received_at=now,
+                    result="accepted",
+                    reason="replayed by hand",
+                    detail=f"new runs of delivery {row.id}",
+                    repository=row.repository,
+                    ref=row.ref,
+                    head_sha=row.head_sha,
+                    push_key=row.push_key,
+                )
+            )
+            return new
+
+
+def _next_generation(connection: Connection, row: Row[Any], push: Push, wanted: Wanted, now: float) -> JobRecord:
+    push_key = bytes(row.push_key)
+    latest = select(func.max(jobs.c.generation)).where(jobs.c.push_key == push_key, jobs.c.trigger == wanted.trigger)
+    generation = (connection.execute(latest).scalar() or 1) + 1
+    key = job_key(push_key, wanted.trigger, generation)
+    values = new_job_row(
+        key=key, push_key=push_key, wanted=wanted, generation=generation, push=push, guid=row.guid, now=now
+    )
+    connection.execute(jobs.insert().values(values))
+    connection.execute(keys.insert().values(key=key, push_key=push_key, keep_from=now))
+    connection.execute(transitions.insert().values(transition_row(key, "", WAITING, "replayed by hand", now)))
+    stored = connection.execute(select(jobs).where(jobs.c.job_key == key)).one()
+    return _job(stored)
+
+
+def _find(connection: Connection, wanted: str) -> Row[Any]:
+    query = select(deliveries).order_by(deliveries.c.id.desc())
+    if wanted.isdigit() and len(wanted) < 8:
+        query = query.where(deliveries.c.id == int(wanted))
+    elif len(wanted) >= _SHORTEST_ID:
+        query = query.where(deliveries.c.guid.startswith(wanted.lower(), autoescape=True))
+    else:
+        raise NotFoundError(
+            f"`{wanted}` is too short for the begin of a GUID; give its number or at least {_SHORTEST_ID} characters"
+        )
+    rows = connection.execute(query).all()
+    if not rows:
+        raise NotFoundError(f"there is no delivery `{wanted}`; `receiver deliveries list` shows those that are kept")
+    if len({row.guid for row in rows}) > 1:
+        raise PermanentError(f"`{wanted}` begins several GUIDs; give more of it")
+    return rows[0]
+
+
+def _delivery(connection: Connection, row: Row[Any]) -> DeliveryRecord:
+    query = select(jobs).where(jobs.c.push_key == row.push_key).order_by(jobs.c.id)
+    found = [] if row.push_key is None else connection.execute(query).all()
+    return DeliveryRecord(
+        id=row.id,
+        guid=row.guid,
+        event=row.event,
+        source=row.source,
+        received_at=row.received_at,
+        result=row.result,
+        reason=row.reason,
+        detail=row.detail,
+        repository=row.repository,
+        ref=row.ref,
+        head_sha=row.head_sha,
+        push_key=None if row.push_key is None else bytes(row.push_key),
+        jobs=tuple(_job(job) for job in found),
+    )
+
+
+def _job(row: Row[Any]) -> JobRecord:
+    return JobRecord(
+        trigger=row.trigger,
+        generation=row.generation,
+        state=row.state,
+        run_name=row.run_name,
+        attempts=row.attempts,
+        due_at=row.due_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        result=row.result,
+        reason=row.reason,
+        message=row.message,
+        failed_task=row.failed_task,
+    )

@@ -1,0 +1,82 @@
+"""Waking the private plane at once: a Unix datagram beside the SQLite file.
+
+A lost datagram costs at most one polling interval, never a push: the journal is the truth.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from pathlib import Path
+
+_SUFFIX = "-wake"
+
+
+class _Folder:
+    """The folder of the journal, opened once: addresses below /proc/self/fd escape the limit of 107 bytes on socket paths."""
+
+    def __init__(self, file: Path) -> None:
+        self._descriptor = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+        self.address = f"/proc/self/fd/{self._descriptor}/{file.name}{_SUFFIX}"
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class Waker:
+    """The public plane's end: `wake` never blocks and never fails."""
+
+    def __init__(self, file: Path) -> None:
+        self._folder = _Folder(file)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+
+    def wake(self) -> None:
+        """Send one datagram; nobody listening, or one who has not yet read the last, is as good."""
+        try:
+            self._socket.sendto(b"\0", self._folder.address)
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Release the socket."""
+        self._socket.close()
+        self._folder.close()
+
+
+class Alarm:
+    """The private plane's end: `wait` returns when something was written, or after the time-out."""
+
+    def __init__(self, file: Path) -> None:
+        """Bind the address; the newest listener of a journal is the one that is woken."""
+        self._folder = _Folder(file)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        Path(self._folder.address).unlink(missing_ok=True)
+        self._socket.bind(self._folder.address)
+        # The two planes run as different users of one group.
+        Path(self._folder.address).chmod(0o660)
+        self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Return at a datagram, at `ring`, or after the time-out; what piled up meanwhile is taken in one."""
+        ready, _, _ = select.select([self._socket, self._reader], [], [], timeout_seconds)
+        for source in ready:
+            source.setblocking(False)
+            try:
+                while source.recv(16):
+                    pass
+            except BlockingIOError:
+                continue
+
+    def ring(self) -> None:
+        """Wake this process's own `wait`, from another thread or a signal handler."""
+        try:
+            self._writer.send(b"\0", socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+
+    def close(self) -> None:
+        """Release the sockets; the address stays for the next listener to replace."""
+        for end in (self._socket, self._reader, self._writer):
+            end.close()
+        self._folder.close()

@@ -1,0 +1,135 @@
+"""Group commit: items that arrive while a transaction runs share the next one, and with it one fsync."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Generic, Protocol, TypeVar
+
+from receiver.errors import JournalError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+_MAX_BATCH = 256
+
+
+class Completions(Protocol):
+    """How results reach whoever waits for them: a kind of future, and a way to resolve many at once."""
+
+    def create(self) -> Any:
+        """Return a new future."""
+
+    def resolve(self, results: Sequence[tuple[Any, Any, BaseException | None]]) -> None:
+        """Give each future its result or its error; called from the writer's thread."""
+
+
+class ThreadCompletions:
+    """Futures for threads: `submit(...).result()` waits."""
+
+    def create(self) -> Future[Any]:
+        """Return a concurrent.futures.Future."""
+        return Future()
+
+    def resolve(self, results: Sequence[tuple[Future[Any], Any, BaseException | None]]) -> None:
+        """Resolve right here, in the writer's thread."""
+        for future, result, error in results:
+            if future.set_running_or_notify_cancel():
+                _settle(future, result, error)
+
+
+class LoopCompletions:
+    """Futures of an event loop; a whole batch costs the loop one wake-up."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def create(self) -> asyncio.Future[Any]:
+        """Return a future of the loop."""
+        return self._loop.create_future()
+
+    def resolve(self, results: Sequence[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
+        """Resolve in the loop's thread."""
+        self._loop.call_soon_threadsafe(self._settle_all, results)
+
+    @staticmethod
+    def _settle_all(results: Sequence[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
+        for future, result, error in results:
+            if not future.done():
+                _settle(future, result, error)
+
+
+def _settle(future: Any, result: Any, error: BaseException | None) -> None:
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+class BatchWriter(Generic[Item, Result]):
+    """A thread that hands batches of items to `process` and their results back.
+
+    `process` gets a list and returns as many results, or raises for all of them. More than `capacity` items waiting means
+    that the journal is stuck: `submit` then raises JournalError at once rather than let memory grow.
+    """
+
+    def __init__(
+        self,
+        process: Callable[[list[Item]], list[Result]],
+        *,
+        completions: Completions | None = None,
+        capacity: int = 4_096,
+        name: str = "journal-writer",
+    ) -> None:
+        self._process = process
+        self._completions = completions or ThreadCompletions()
+        self._capacity = capacity
+        self._items: deque[tuple[Item, Any]] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, item: Item, *, wait: bool = True) -> Any:
+        """Queue an item and return a future of its result; with `wait=False` nobody will ask and None is returned."""
+        with self._changed:
+            if self._closed:
+                raise JournalError("the journal is closed: this process is stopping")
+            if len(self._items) >= self._capacity:
+                raise JournalError("the journal cannot keep up", retry_after_seconds=5)
+            future = self._completions.create() if wait else None
+            self._items.append((item, future))
+            if len(self._items) == 1:
+                self._changed.notify()
+            return future
+
+    def close(self) -> None:
+        """Write what is queued, then end the thread; safe to call twice."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            error: BaseException | None = None
+            results: Sequence[Any] = [None] * len(batch)
+            try:
+                results = self._process([item for item, _ in batch])
+            except Exception as caught:  # noqa: BLE001 - whoever waits must learn of any failure; the thread has to live on
+                error = caught
+            waiting = [
+                (future, result, error)
+                for (_, future), result in zip(batch, results, strict=True)
+                if future is not None
+            ]
+            if waiting:
+                self._completions.resolve(waiting)
+
+    def _next_batch(self) -> list[tuple[Item, Any]]:
+        with self._changed:
+            while not self._items and not self._closed:
+                self._changed.wait()
+            return [self._items.popleft() for _ in range(min(len(self._items), _MAX_BATCH))]

@@ -1,0 +1,182 @@
+"""The Flask application: the webhook's route and the health of this process.
+
+It is complete by itself and runs under any WSGI server; `receiver.serve.server` puts the gate in front of it, so that
+a forged request never gets here, and passes the proof along.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from flask import Flask, Response, request
+from flask.sessions import SessionInterface, SessionMixin
+from werkzeug.exceptions import HTTPException
+
+from receiver.core.events import Envelope, payload_of, read_envelope
+from receiver.errors import JournalError, RejectedError
+from receiver.journal.intake import IGNORED, NewDelivery, Receipt
+from receiver.journal.writer import BatchWriter
+from receiver.serve.admission import Admission
+from receiver.serve.gate import Gate, Verified
+
+VERIFIED = "receiver.verified"
+"""The key of the WSGI environment under which the front passes a `Verified`; no HTTP header can set it."""
+
+_encode = msgspec.json.Encoder().encode
+_RETRY_AFTER_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """What the public plane is made of. `wait` blocks the calling request, and only that, until a future has its result."""
+
+    gate: Gate
+    admission: Admission
+    writer: BatchWriter[NewDelivery, Receipt]
+    wait: Callable[[Any], Any]
+    clock: Callable[[], float] = time.time
+
+
+class _NoSessions(SessionInterface):
+    """GitHub brings no cookies."""
+
+    def open_session(self, app: Flask, request: Any) -> SessionMixin | None:  # noqa: ARG002 - the interface is Flask's
+        return None
+
+    def make_null_session(self, app: Flask) -> Any:  # noqa: ARG002 - as above
+        return {}
+
+    def is_null_session(self, obj: object) -> bool:  # noqa: ARG002 - as above
+        return True
+
+
+def create_app(plane: Plane, *, path: str) -> Flask:
+    """Return the application with the webhook at `path`, and /healthz and /readyz."""
+    app = Flask("receiver", static_folder=None)
+    app.session_interface = _NoSessions()
+    health = _Health(plane)
+
+    @app.post(path)
+    def webhook() -> Response:
+        verified = request.environ.get(VERIFIED) or _verify(plane.gate)
+        headers = request.headers
+        payload = payload_of(verified.body, headers.get("Content-Type"), headers.get("Content-Encoding"))
+        envelope = read_envelope(
+            event=headers.get("X-GitHub-Event"),
+            guid=headers.get("X-GitHub-Delivery"),
+            hook_id=headers.get("X-GitHub-Hook-ID"),
+        )
+        delivery = plane.admission.admit(payload, envelope, verified.signers, now=plane.clock())
+        if not delivery.wanted:
+            health.note(delivery)
+            return _ignored(delivery)
+        return _answer(envelope, health.store(delivery))
+
+    @app.get("/healthz")
+    def healthz() -> Response:
+        return respond(200, {"status": "ok"})
+
+    @app.get("/readyz")
+    def readyz() -> Response:
+        health.check()
+        return respond(200, {"status": "ready"})
+
+    @app.errorhandler(RejectedError)
+    def rejected(error: RejectedError) -> Response:
+        return refusal(error)
+
+    @app.errorhandler(JournalError)
+    def unavailable(_error: JournalError) -> Response:
+        body = {"error": "journal", "detail": "the delivery could not be stored; redeliver it later"}
+        return respond(503, body, {"Retry-After": str(_RETRY_AFTER_SECONDS)})
+
+    @app.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> Response:
+        response = respond(
+            error.code or 500, {"error": error.name.lower().replace(" ", "-"), "detail": error.description or ""}
+        )
+        for name, value in error.get_headers():
+            if name == "Allow":
+                response.headers[name] = value
+        return response
+
+    return app
+
+
+class _Health:
+    """Whether the journal takes writes. When the last one failed, only a write that succeeds says otherwise."""
+
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+        self._failing = False
+
+    def store(self, delivery: NewDelivery) -> Receipt:
+        """Return once the delivery is on disk; raises JournalError."""
+        try:
+            receipt: Receipt = self._plane.wait(self._plane.writer.submit(delivery))
+        except JournalError:
+            self._failing = True
+            raise
+        self._failing = False
+        return receipt
+
+    def note(self, delivery: NewDelivery) -> None:
+        """Keep an ignored delivery for the record; it is no loss if that cannot be done."""
+        try:
+            self._plane.writer.submit(delivery, wait=False)
+        except JournalError:
+            self._failing = True
+
+    def check(self) -> None:
+        """Raise JournalError while the journal takes no writes."""
+        if self._failing:
+            probe = Envelope(event="readiness", guid="")
+            self.store(NewDelivery(probe, self._plane.clock(), "readiness", "asked after a failed write"))
+
+
+def _verify(gate: Gate) -> Verified:
+    digest = gate.head(
+        method=request.method,
+        content_length=request.headers.get("Content-Length"),
+        signature=request.headers.get("X-Hub-Signature-256"),
+    )
+    body = request.stream.read(gate.max_body_bytes + 1)
+    gate.check_size(len(body))
+    return gate.body(body, digest)
+
+
+def _ignored(delivery: NewDelivery) -> Response:
+    envelope = delivery.envelope
+    return respond(
+        200, {"delivery": envelope.guid, "result": IGNORED, "reason": delivery.reason, "detail": delivery.detail}
+    )
+
+
+def _answer(envelope: Envelope, receipt: Receipt) -> Response:
+    runs = [{"trigger": job.trigger, "run": job.run_name, "state": job.state} for job in receipt.jobs]
+    body = {"delivery": envelope.guid, "result": receipt.result, "runs": runs}
+    if receipt.in_flight:
+        return respond(202, body)
+    return respond(
+        200,
+        {
+            **body,
+            "reason": "duplicate",
+            "detail": "this push was run already; push again, or use `receiver deliveries replay`",
+        },
+    )
+
+
+def refusal(error: RejectedError) -> Response:
+    """Return the answer to a rejected delivery: one line of JSON that says why."""
+    headers = {"Allow": "POST"} if error.status == 405 else {}
+    return respond(error.status, {"error": error.reason, "detail": error.detail}, headers)
+
+
+def respond(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    """Return a response of one line of JSON."""
+    return Response(_encode(body) + b"\n", status, {"Content-Type": "application/json", **(headers or {})})

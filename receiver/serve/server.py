@@ -1,0 +1,225 @@
+"""The front: granian reads HTTP, the gate refuses, Flask answers, and nobody waits for anybody else.
+
+Bodies are read on the event loop, so slow clients occupy no thread. The Flask application runs right there too, in
+a greenlet: where it waits for the journal's commit, the loop goes on with other requests. So one thread serves all, without
+hand-overs, and a view still reads as plain, blocking Flask code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from typing import Any
+
+import greenlet
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.rsgi import ProtocolClosed as RSGIProtocolClosed
+from granian.server.embed import Server
+
+from receiver.errors import ReceiverError, RejectedError
+from receiver.serve.app import VERIFIED, refusal
+from receiver.serve.gate import Gate, Verified
+
+_log = logging.getLogger(__name__)
+_LINGER_BYTES = 64 * 1024 * 1024
+_LINGER_SECONDS = 5.0
+_BACKLOG = 1_024
+_MOST_REQUESTS = 4_096
+_HEADER_MILLISECONDS = 10_000
+_INTERNAL = b'{"error":"internal","detail":"see the log of the receiver"}\n'
+_SIGNATURE = "x-hub-signature-256"
+
+
+def wait(future: Any) -> Any:
+    """Return the result of a future of the loop; to be called below `Front`, in the greenlet of a request."""
+    parent = greenlet.getcurrent().parent
+    if parent is None:
+        raise RuntimeError("only a request can wait here")
+    return parent.switch(future)
+
+
+async def in_greenlet(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run blocking code that waits only through `wait`."""
+    runner = greenlet.greenlet(function)
+    result = runner.switch(*arguments)
+    while not runner.dead:
+        try:
+            value = await result
+        except Exception as error:  # noqa: BLE001 - it belongs to the code that waits, which decides
+            result = runner.throw(error)
+        else:
+            result = runner.switch(value)
+    return result
+
+
+class Front:
+    """An RSGI application (granian's protocol) around the gate and the WSGI application."""
+
+    def __init__(
+        self, gate: Gate, wsgi_app: Callable[..., Iterable[bytes]], *, path: str, body_timeout_seconds: float
+    ) -> None:
+        self._gate = gate
+        self._wsgi_app = wsgi_app
+        self._path = path
+        self._body_timeout_seconds = body_timeout_seconds
+        self.active = 0
+
+    async def __rsgi__(self, scope: Any, proto: Any) -> None:
+        """Answer one request."""
+        self.active += 1
+        try:
+            if scope.path == self._path:
+                await self._deliver(scope, proto)
+            else:
+                await _answer_and_linger(proto, _chunks(proto), *await self._call(scope, None))
+        except RSGIProtocolClosed:
+            _log.info("client went away", extra={"path": scope.path})
+        except Exception:  # noqa: BLE001 - whatever it was, the client gets an answer and the log the cause
+            _log.exception("request failed")
+            proto.response_bytes(500, [("content-type", "application/json")], _INTERNAL)
+        finally:
+            self.active -= 1
+
+    async def _deliver(self, scope: Any, proto: Any) -> None:
+        headers = scope.headers
+        chunks = _chunks(proto)
+        signatures = headers.get_all(_SIGNATURE)
+        try:
+            digest = self._gate.head(
+                method=scope.method,
+                content_length=headers.get("content-length"),
+                signature=signatures[0] if len(signatures) == 1 else None,
+            )
+            verified = self._gate.body(await self._read(chunks), digest)
+        except RejectedError as error:
+            response = refusal(error)
+            await _answer_and_linger(proto, chunks, error.status, list(response.headers.items()), response.get_data())
+        else:
+            proto.response_bytes(*await self._call(scope, verified))
+
+    async def _read(self, chunks: AsyncIterator[bytes]) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._body_timeout_seconds):
+                async for chunk in chunks:
+                    size += len(chunk)
+                    self._gate.check_size(size)
+                    parts.append(chunk)
+        except TimeoutError as error:
+            seconds = f"{self._body_timeout_seconds:g}"
+            raise RejectedError(408, "slow", f"the body did not arrive within {seconds} seconds") from error
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _call(self, scope: Any, verified: Verified | None) -> tuple[int, list[tuple[str, str]], bytes]:
+        answer: list[tuple[int, list[tuple[str, str]]]] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], _error: Any = None) -> None:
+            answer.append((int(status[:3]), headers))
+
+        chunks = await in_greenlet(self._wsgi_app, _environment(scope, verified), start_response)
+        return (*answer[0], b"".join(chunks))
+
+
+async def _chunks(proto: Any) -> AsyncIterator[bytes]:
+    """Yield the body; one iterator for a whole request, since granian starts the stream only once."""
+    async for chunk in proto:
+        yield chunk
+
+
+async def _answer_and_linger(
+    proto: Any, chunks: AsyncIterable[bytes], status: int, headers: list[tuple[str, str]], body: bytes
+) -> None:
+    """Answer at once, then swallow what the client still sends, within bounds: else a reset could eat the answer."""
+    transport = proto.response_stream(status, [*headers, ("connection", "close")])
+    await transport.send_bytes(body)
+    swallowed = 0
+    try:
+        async with asyncio.timeout(_LINGER_SECONDS):
+            async for chunk in chunks:
+                swallowed += len(chunk)
+                if swallowed > _LINGER_BYTES:
+                    return
+    except TimeoutError:
+        return
+
+
+def _environment(scope: Any, verified: Verified | None) -> dict[str, Any]:
+    """Return the WSGI environment (PEP 3333) of a request whose body has been read, or is of no interest."""
+    body = verified.body if verified else b""
+    environment: dict[str, Any] = {
+        "REQUEST_METHOD": scope.method,
+        "SCRIPT_NAME": "",
+        # PEP 3333: bytes in the guise of Latin-1.
+        "PATH_INFO": scope.path.encode("utf-8", "surrogateescape").decode("latin-1"),
+        "QUERY_STRING": scope.query_string,
+        "SERVER_NAME": "receiver",
+        "SERVER_PORT": "0",
+        "SERVER_PROTOCOL": "HTTP/" + scope.http_version,
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope.scheme,
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": False,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    for name, value in scope.headers.items():
+        # `x_github_event` must not pass for `x-github-event`.
+        if "_" in name:
+            continue
+        environment["HTTP_" + name.replace("-", "_").upper()] = value
+    environment["CONTENT_TYPE"] = environment.pop("HTTP_CONTENT_TYPE", "")
+    environment["CONTENT_LENGTH"] = str(len(body))
+    environment.pop("HTTP_CONTENT_LENGTH", None)
+    environment.pop("HTTP_TRANSFER_ENCODING", None)
+    if verified is not None:
+        environment[VERIFIED] = verified
+    return environment
+
+
+async def serve(front: Front, *, host: str, port: int, shutdown_seconds: float, ready: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT; then take no new connections, finish what was begun, and return.
+
+    A second signal, or `shutdown_seconds`, ends it at once.
+    """
+    server = Server(
+        front,
+        address=host,
+        port=port,
+        interface=Interfaces.RSGI,
+        http=HTTPModes.http1,
+        websockets=False,
+        backlog=_BACKLOG,
+        backpressure=_MOST_REQUESTS,
+        http1_settings=HTTP1Settings(header_read_timeout=_HEADER_MILLISECONDS),
+        log_enabled=False,
+    )
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+
+    def stop() -> None:
+        if stopping.is_set():
+            os._exit(1)
+        stopping.set()
+        server.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    serving = loop.create_task(server.serve())
+    loop.call_soon(ready)
+    stopped = loop.create_task(stopping.wait())
+    await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.is_set():
+        stopped.cancel()
+        await serving
+        raise ReceiverError("the HTTP server ended by itself")
+    await asyncio.wait({serving}, timeout=shutdown_seconds)
+    if not serving.done():
+        _log.warning("stopped with requests unanswered", extra={"active": front.active})

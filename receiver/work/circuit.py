@@ -1,0 +1,41 @@
+"""One circuit for a cluster: when it is away, all jobs wait together and one of them asks again each second."""
+
+from __future__ import annotations
+
+_PROBE_SECONDS = 1.0
+
+
+class Circuit:
+    """Closed while the cluster answers. The time and the random number are arguments."""
+
+    def __init__(self) -> None:
+        self.open_since: float | None = None
+        self._probe_at = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the cluster counts as away."""
+        return self.open_since is not None
+
+    def failed(self, *, now: float, random: float, retry_after_seconds: float | None = None) -> bool:
+        """Note an outage; return whether it is news. The next probe is due in half to one and a half seconds."""
+        news = self.open_since is None
+        self.open_since = now if self.open_since is None else self.open_since
+        self._probe_at = now + max(_PROBE_SECONDS * (0.5 + random), min(retry_after_seconds or 0.0, 5.0))
+        return news
+
+    def answered(self) -> bool:
+        """Note that the cluster answers; return whether it is news."""
+        news = self.open_since is not None
+        self.open_since = None
+        return news
+
+    def allowance(self, *, now: float, busy: int, most: int) -> int:
+        """Return how many more jobs may be tried now when `busy` are being tried and `most` may be."""
+        if not self.is_open:
+            return max(0, most - busy)
+        return 1 if busy == 0 and now >= self._probe_at else 0
+
+    def seconds_to_probe(self, *, now: float) -> float | None:
+        """Return when to look again, None while the circuit is closed."""
+        return max(0.0, self._probe_at - now) if self.is_open else None

@@ -1,0 +1,207 @@
+"""From job to run: claim, decide again, build the manifest, create, record.
+
+The row is not believed: what runs is what today's configuration says about the stored payload.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from receiver.clients.cluster import Cluster, TakenError
+from receiver.core.events import Push, decode_push
+from receiver.core.params import PushContext
+from receiver.core.pipelinerun import RunIdentity, build_manifest
+from receiver.core.retry import retry_delay
+from receiver.core.triggers import Trigger, decide
+from receiver.errors import OutageError, PermanentError, ReceiverError, RejectedError, TransientError
+from receiver.journal import jobs as journal
+from receiver.journal.jobs import Change, Job, Jobs
+from receiver.journal.writer import BatchWriter
+from receiver.work.circuit import Circuit
+
+_log = logging.getLogger(__name__)
+_AHEAD = 4  # claims per worker thread, so that none waits for the next claim
+_MOST_SALTS = 3
+_DAY_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How the private plane works: creations at once, seconds of a lease, days before a waiting job is given up."""
+
+    concurrency: int
+    lease_seconds: float
+    give_up_days: float
+
+
+class Dispatcher:
+    """Makes runs of jobs, `concurrency` at a time."""
+
+    def __init__(
+        self,
+        *,
+        jobs: Jobs,
+        recorder: BatchWriter[Change, bool],
+        cluster: Cluster,
+        triggers: tuple[Trigger, ...],
+        limits: Limits,
+        clock: Callable[[], float],
+        ring: Callable[[], None],
+    ) -> None:
+        self._jobs = jobs
+        self._recorder = recorder
+        self._cluster = cluster
+        self._triggers = {trigger.name: trigger for trigger in triggers}
+        self._limits = limits
+        self._clock = clock
+        self._ring = ring
+        self._lock = threading.Lock()
+        self._held: dict[int, Job] = {}
+        self._pool = ThreadPoolExecutor(limits.concurrency, thread_name_prefix="create")
+        self.circuit = Circuit()
+
+    def step(self) -> float:
+        """Claim what may be tried now and start on it; return the seconds after which to look again, if nobody rings."""
+        now = self._clock()
+        with self._lock:
+            allowed = self.circuit.allowance(now=now, busy=len(self._held), most=self._limits.concurrency * _AHEAD)
+            probing = self.circuit.is_open and allowed > 0
+        if allowed:
+            if probing:
+                self._cluster.reconnect()
+            claimed = self._jobs.claim(now=now, limit=allowed, lease_seconds=self._limits.lease_seconds)
+            with self._lock:
+                self._held |= {job.id: job for job in claimed}
+            for job in claimed:
+                self._pool.submit(self._handle, job)
+        return self._pause(now)
+
+    def renew_leases(self) -> None:
+        """Prolong the leases of all jobs in hand."""
+        with self._lock:
+            held = list(self._held.values())
+        if held:
+            self._jobs.renew(held, until=self._clock() + self._limits.lease_seconds)
+
+    def close(self) -> None:
+        """Finish the creations that have begun, and give every other job back."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._held:
+            self._jobs.release(self._held.values(), now=self._clock())
+
+    def _pause(self, now: float) -> float:
+        with self._lock:
+            probe = self.circuit.seconds_to_probe(now=now)
+            full = len(self._held) >= self._limits.concurrency * _AHEAD
+        if probe is not None:
+            return min(1.0, probe)
+        due = None if full else self._jobs.next_due(now=now)
+        return 1.0 if due is None else min(1.0, max(0.0, due - now))
+
+    def _handle(self, job: Job) -> None:
+        try:
+            change = self._attempt(job)
+            if not self._recorder.submit(change).result():
+                _log.warning("another worker was quicker", extra=_facts(job))
+        except ReceiverError as error:
+            # The lease runs out by itself, and the step is repeated.
+            _log.error("job not recorded", extra={**_facts(job), "problem": str(error)})
+        except Exception:  # noqa: BLE001 - one job must never stop the others
+            _log.exception("job failed in an unforeseen way", extra=_facts(job))
+        finally:
+            with self._lock:
+                self._held.pop(job.id, None)
+                low = len(self._held) < self._limits.concurrency
+            if low:
+                self._ring()
+
+    def _attempt(self, job: Job) -> Change:
+        try:
+            manifest = self._manifest(job)
+            run = self._cluster.create_run(manifest)
+        except TakenError as error:
+            if job.salt < _MOST_SALTS:
+                _log.warning("run name taken", extra={**_facts(job), "problem": str(error)})
+                return journal.salted(job, at=self._clock())
+            return self._dead(job, "name-taken", str(error))
+        except OutageError as error:
+            return self._away(job, error)
+        except TransientError as error:
+            self._answered()
+            return self._later(job, error)
+        except RejectedError as error:
+            return self._dead(job, error.reason, error.detail)
+        except PermanentError as error:
+            self._answered()
+            return self._dead(job, "refused", str(error))
+        self._answered()
+        metadata = run["metadata"]
+        _log.info("run created", extra={**_facts(job), "run": metadata["name"], "namespace": metadata["namespace"]})
+        return journal.started(job, run_name=metadata["name"], run_uid=metadata["uid"], at=self._clock())
+
+    def _manifest(self, job: Job) -> dict[str, Any]:
+        trigger = self._triggers.get(job.trigger)
+        if trigger is None:
+            raise PermanentError(f"the trigger `{job.trigger}` is no longer configured")
+        if job.payload is None:
+            raise PermanentError("the payload is no longer in the journal")
+        push = decode_push(job.payload, with_files=trigger.reads_files)
+        _require_match(trigger, push)
+        params = trigger.reader.read(push, PushContext(delivery_id=job.guid, trigger=trigger.name), job.payload)
+        identity = RunIdentity(key=job.key, generation=job.generation, delivery_id=job.guid, salt=job.salt)
+        return build_manifest(trigger, push, params, identity)
+
+    def _away(self, job: Job, error: OutageError) -> Change:
+        now = self._clock()
+        with self._lock:
+            news = self.circuit.failed(now=now, random=random.random(), retry_after_seconds=error.retry_after_seconds)  # noqa: S311 - jitter
+        if news:
+            _log.warning("cluster away, jobs wait", extra={"problem": str(error)})
+        return self._given_up(job, error) or journal.postponed(job, due_at=now, reason=str(error), at=now, counts=False)
+
+    def _later(self, job: Job, error: TransientError) -> Change:
+        now = self._clock()
+        delay = retry_delay(job.attempts + 1, random=random.random(), retry_after_seconds=error.retry_after_seconds)  # noqa: S311 - jitter
+        _log.warning("job postponed", extra={**_facts(job), "problem": str(error), "delay_seconds": round(delay, 1)})
+        return self._given_up(job, error) or journal.postponed(
+            job, due_at=now + delay, reason=str(error), at=now, counts=True
+        )
+
+    def _given_up(self, job: Job, error: TransientError) -> Change | None:
+        waited = self._clock() - job.waiting_since
+        if waited < self._limits.give_up_days * _DAY_SECONDS:
+            return None
+        return self._dead(job, "given-up", f"after {waited / _DAY_SECONDS:.1f} days: {error}")
+
+    def _dead(self, job: Job, reason: str, message: str) -> Change:
+        _log.error("job dead", extra={**_facts(job), "reason": reason, "problem": message})
+        return journal.died(job, reason=reason, message=message, at=self._clock())
+
+    def _answered(self) -> None:
+        with self._lock:
+            news = self.circuit.answered()
+        if news:
+            _log.info("cluster answers again")
+            self._ring()
+
+
+def _require_match(trigger: Trigger, push: Push) -> None:
+    (decision,) = decide((trigger,), push)
+    if not decision.matched:
+        raise PermanentError(f"the trigger `{trigger.name}` does not match this push (any more): {decision.detail}")
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    return {
+        "delivery": job.guid,
+        "trigger": job.trigger,
+        "repository": job.repository,
+        "ref": job.ref,
+        "sha": job.head_sha,
+    }

@@ -1,0 +1,179 @@
+"""From run to outcome: a watch sees it at once, a list now and then sees what the watch missed.
+
+The live PipelineRun is believed, no row: its uid has to be the one that the job recorded.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from receiver.clients.cluster import Cluster, WatchExpiredError
+from receiver.core.outcomes import DELETED, FAILED, Outcome, failed_task, read_outcome
+from receiver.errors import NotFoundError, ReceiverError
+from receiver.journal.jobs import Change, Jobs, StartedJob, finished
+from receiver.journal.writer import BatchWriter
+
+_log = logging.getLogger(__name__)
+_TICK_SECONDS = 0.5
+_PATIENCE_TICKS = 60
+
+
+class Follower:
+    """Watches the runs of all namespaces that triggers use, and records how they end."""
+
+    def __init__(
+        self,
+        *,
+        jobs: Jobs,
+        recorder: BatchWriter[Change, bool],
+        cluster: Cluster,
+        namespaces: dict[str, str],
+        relist_seconds: float,
+        clock: Callable[[], float],
+        stopping: threading.Event,
+    ) -> None:
+        """`namespaces` maps a trigger's name to the namespace of its runs."""
+        self._jobs = jobs
+        self._recorder = recorder
+        self._cluster = cluster
+        self._namespaces = namespaces
+        self._relist_seconds = relist_seconds
+        self._clock = clock
+        self._stopping = stopping
+        self._ended: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+
+    def threads(self) -> list[threading.Thread]:
+        """Return the threads to start: one watch a namespace, one that records, one that lists."""
+        watches = [
+            threading.Thread(target=self._watch_forever, args=(namespace,), name=f"watch-{namespace}", daemon=True)
+            for namespace in sorted(set(self._namespaces.values()))
+        ]
+        return [
+            *watches,
+            threading.Thread(target=self._record_forever, name="outcomes", daemon=True),
+            threading.Thread(target=self._list_forever, name="relist", daemon=True),
+        ]
+
+    def _watch_forever(self, namespace: str) -> None:
+        version = ""
+        while not self._stopping.is_set():
+            try:
+                if not version:
+                    runs, version = self._cluster.list_runs(namespace)
+                    self._offer(runs)
+                for run, seen in self._cluster.watch_runs(namespace, version):
+                    version = seen
+                    if run is not None:
+                        self._offer([run])
+                    if self._stopping.is_set():
+                        return
+            except WatchExpiredError:
+                version = ""
+            except ReceiverError as error:
+                version = ""
+                _log.warning("watch interrupted", extra={"namespace": namespace, "problem": str(error)})
+                self._stopping.wait(1.0)
+
+    def _offer(self, runs: Iterable[dict[str, Any]]) -> None:
+        for run in runs:
+            if run.get("deleted") or read_outcome(run) is not None:
+                self._ended.put(run)
+
+    def _record_forever(self) -> None:
+        waiting: dict[str, tuple[dict[str, Any], int]] = {}
+        while not self._stopping.is_set():
+            for run in self._taken():
+                waiting[run["metadata"]["uid"]] = (run, 0)
+            if not waiting:
+                continue
+            try:
+                waiting = self._record_known(waiting)
+            except ReceiverError as error:
+                _log.warning("outcomes not recorded yet", extra={"problem": str(error)})
+                self._stopping.wait(_TICK_SECONDS)
+
+    def _taken(self) -> list[dict[str, Any]]:
+        found = []
+        try:
+            found.append(self._ended.get(timeout=_TICK_SECONDS))
+            while True:
+                found.append(self._ended.get_nowait())
+        except queue.Empty:
+            return found
+
+    def _record_known(self, waiting: dict[str, tuple[dict[str, Any], int]]) -> dict[str, tuple[dict[str, Any], int]]:
+        """Record the ended runs whose jobs are known as started; return those that may have ended before that was written."""
+        started = {job.run_uid: job for job in self._jobs.started()}
+        for uid, (run, _) in waiting.items():
+            if uid in started:
+                self._record(started[uid], run["metadata"]["namespace"], run)
+        return {
+            uid: (run, age + 1) for uid, (run, age) in waiting.items() if uid not in started and age < _PATIENCE_TICKS
+        }
+
+    def _list_forever(self) -> None:
+        while not self._stopping.wait(self._relist_seconds):
+            try:
+                self.reconcile()
+            except ReceiverError as error:
+                _log.warning("runs not listed", extra={"problem": str(error)})
+
+    def reconcile(self) -> None:
+        """Compare every started job with the cluster's own list; raises ReceiverError when one of the two does not answer."""
+        started = self._jobs.started()
+        if not started:
+            return
+        live: dict[str, dict[str, Any]] = {}
+        for namespace in sorted({self._namespaces[job.trigger] for job in started if job.trigger in self._namespaces}):
+            runs, _ = self._cluster.list_runs(namespace)
+            live |= {run["metadata"]["uid"]: run for run in runs}
+        for job in started:
+            self._settle(job, live.get(job.run_uid))
+
+    def _settle(self, job: StartedJob, run: dict[str, Any] | None) -> None:
+        namespace = self._namespaces.get(job.trigger)
+        if namespace is None:
+            self._finish(
+                job, Outcome(DELETED, "TriggerRemoved", f"the trigger `{job.trigger}` is no longer configured")
+            )
+            return
+        if run is None:
+            # It may only have lost the label that the list selects by.
+            try:
+                run = self._cluster.get_run(namespace, job.run_name)
+            except NotFoundError:
+                run = {}
+        if run.get("metadata", {}).get("uid") != job.run_uid:
+            run = {"deleted": True, "metadata": {"namespace": namespace}}
+        if run.get("deleted") or read_outcome(run) is not None:
+            self._record(job, namespace, run)
+
+    def _record(self, job: StartedJob, namespace: str, run: dict[str, Any]) -> None:
+        outcome = read_outcome(run)
+        if outcome is None:
+            self._finish(job, Outcome(DELETED, "Deleted", "the PipelineRun was deleted before it ended"))
+            return
+        task = None
+        if outcome.result == FAILED:
+            task = failed_task(self._cluster.list_taskruns(namespace, job.run_uid))
+        self._finish(job, Outcome(outcome.result, outcome.reason, outcome.message, task))
+
+    def _finish(self, job: StartedJob, outcome: Outcome) -> None:
+        change = finished(
+            job,
+            result=outcome.result,
+            reason=outcome.reason,
+            message=outcome.message,
+            failed_task=outcome.failed_task,
+            at=self._clock(),
+        )
+        if self._recorder.submit(change).result():
+            facts = {"delivery": job.guid, "trigger": job.trigger, "run": job.run_name}
+            _log.info(
+                "run ended",
+                extra={**facts, "result": outcome.result, "reason": outcome.reason, "failed_task": outcome.failed_task},
+            )

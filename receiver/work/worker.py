@@ -1,0 +1,98 @@
+"""The private plane as a whole: one loop that dispatches, threads that follow, renew leases and prune."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from receiver.clients.cluster import Cluster
+from receiver.core.triggers import Trigger
+from receiver.errors import JournalError
+from receiver.journal.jobs import Change, Jobs
+from receiver.journal.wake import Alarm
+from receiver.journal.writer import BatchWriter
+from receiver.settings import WorkSettings
+from receiver.work.dispatch import Dispatcher, Limits
+from receiver.work.follow import Follower
+
+_log = logging.getLogger(__name__)
+_RENEWALS = 3  # a lease is renewed this often before it would run out
+_STUCK_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a worker is made of."""
+
+    settings: WorkSettings
+    triggers: tuple[Trigger, ...]
+    jobs: Jobs
+    cluster: Cluster
+    alarm: Alarm
+    clock: Callable[[], float] = time.time
+
+
+class Worker:
+    """Runs until `stop`; every step it takes may be repeated by another worker."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._stopping = threading.Event()
+        self._stepped_at = time.monotonic()
+        self._recorder: BatchWriter[Change, bool] = BatchWriter(parts.jobs.apply, name="recorder")
+        settings = parts.settings
+        self._dispatcher = Dispatcher(
+            jobs=parts.jobs,
+            recorder=self._recorder,
+            cluster=parts.cluster,
+            triggers=parts.triggers,
+            limits=Limits(settings.concurrency, settings.lease_seconds, settings.give_up_days),
+            clock=parts.clock,
+            ring=parts.alarm.ring,
+        )
+        self._follower = Follower(
+            jobs=parts.jobs,
+            recorder=self._recorder,
+            cluster=parts.cluster,
+            namespaces={trigger.name: trigger.namespace for trigger in parts.triggers},
+            relist_seconds=settings.relist_seconds,
+            clock=parts.clock,
+            stopping=self._stopping,
+        )
+
+    def run(self) -> None:
+        """Dispatch until `stop` is called, then finish what has begun and give the rest back."""
+        renewing = threading.Thread(target=self._renew_forever, name="leases", daemon=True)
+        for thread in (renewing, *self._follower.threads()):
+            thread.start()
+        while not self._stopping.is_set():
+            self._stepped_at = time.monotonic()
+            self._parts.alarm.wait(self._step())
+        self._dispatcher.close()
+        self._recorder.close()
+
+    def stop(self) -> None:
+        """Ask `run` to return; safe in a signal handler."""
+        self._stopping.set()
+        self._parts.alarm.ring()
+
+    def healthy(self) -> bool:
+        """Whether the loop turns. The cluster or the journal being away is no reason to restart this process."""
+        return time.monotonic() - self._stepped_at < _STUCK_SECONDS
+
+    def _step(self) -> float:
+        try:
+            return self._dispatcher.step()
+        except JournalError as error:
+            _log.warning("journal away, jobs wait", extra={"problem": str(error)})
+            return 1.0
+
+    def _renew_forever(self) -> None:
+        while not self._stopping.wait(self._parts.settings.lease_seconds / _RENEWALS):
+            try:
+                self._dispatcher.renew_leases()
+            except JournalError as error:
+                _log.warning("leases not renewed", extra={"problem": str(error)})

@@ -1,11 +1,13 @@
 """The cluster that KUBECONFIG names, as plain dicts."""
 
+import copy
 import json
 import os
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -127,6 +129,22 @@ class Cluster:
     def merge(self, path: str, change: Object) -> Object:
         """Change an object by a merge patch."""
         return self.call("PATCH", path, change, content_type=MERGE_PATCH)
+
+    @contextmanager
+    def changed(self, path: str, change: Callable[[Object], None]) -> Iterator[None]:
+        """Change an object in place, and put its spec back afterwards."""
+        original = self.call("GET", path)
+        altered = copy.deepcopy(original)
+        change(altered)
+        self.call("PUT", path, altered)
+        try:
+            yield
+        finally:
+            current = self.call("GET", path)
+            for part in ("spec", "rules"):
+                if part in original:
+                    current[part] = original[part]
+            self.call("PUT", path, current)
 
     def delete(self, path: str) -> None:
         """Delete an object that may be gone already, and what it owns in the background."""

@@ -20,6 +20,7 @@ CLEAN_SECONDS = 30
 TEKTON = f"/apis/tekton.dev/v1/namespaces/{NAMESPACE}"
 CORE = f"/api/v1/namespaces/{NAMESPACE}"
 BATCH = f"/apis/batch/v1/namespaces/{NAMESPACE}"
+RBAC = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}"
 NETWORKING = f"/apis/networking.k8s.io/v1/namespaces/{NAMESPACE}"
 
 
@@ -120,6 +121,11 @@ class Run:
             return any("running" in step for step in steps)
 
         eventually(running, what=f"{task} of {self.name} runs", seconds=seconds)
+
+    def failed_tasks(self) -> dict[str, str]:
+        """Return the tasks that failed, with Tekton's reason."""
+        conditions = {task: self.task_condition(task) for task in self.taskruns()}
+        return {task: c["reason"] for task, c in conditions.items() if c.get("status") == "False"}
 
     def log(self, task: str, step: str) -> str:
         """Return what a step has printed."""

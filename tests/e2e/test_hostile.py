@@ -1,0 +1,74 @@
+"""Branches and messages that want to be executed are text."""
+
+import hashlib
+
+import pytest
+
+from tests.e2e.support.repository import Repository
+from tests.e2e.support.runs import Run, Runs
+
+REPOSITORY_ID = "1"
+LEGAL_FOR_GIT = [
+    "x;touch${IFS}pwned",
+    "`touch${IFS}pwned`",
+    "x'\"&&touch${IFS}pwned|x",
+    "-upload-pack=touch${IFS}pwned",
+    "é" * 60 + "/ветка/枝",
+    "b" * 200,
+]
+# Git allows these as well. The receiver and the admission policy refuse them; a person may still start such a run.
+EXPANDABLE = ["$(id)", "$(touch${IFS}pwned)", "$(PROTECTED_BRANCH)", "$(params.protected-branch)", "$(REPOSITORY_ID)"]
+NOTHING_EXECUTED = """
+import pathlib
+
+def test_nothing_was_executed():
+    assert not list(pathlib.Path("..").glob("pwned*")) + list(pathlib.Path(".").rglob("pwned*"))
+    assert not list(pathlib.Path("/tmp").glob("pwned*"))
+"""
+MESSAGE = 'Innocent title\n\n$(touch pwned) `touch pwned`\n"; touch pwned #\n'
+
+
+def scope_of(branch: str) -> str:
+    """Compute the cache's folder for a branch, independently of the pipeline."""
+    return "branch-" + hashlib.sha256(f"{REPOSITORY_ID}\n{branch}".encode()).hexdigest()[:40]
+
+
+def start(branch: str, runs: Runs, repository: Repository) -> Run:
+    """Push to a branch of that name and start its run as the receiver would."""
+    commit = repository.push_commit(branch, files={"test/test_hostile.py": NOTHING_EXECUTED}, message=MESSAGE)
+    return runs.start(revision=commit, branch=branch, repository_id=REPOSITORY_ID)
+
+
+def expect_harmless(run: Run) -> None:
+    """Wait for success, which includes the commit's own test that nothing was executed."""
+    run.expect("True", seconds=600)
+    assert "test/test_hostile.py ." in run.log("test-backend", "test")
+    assert run.backend_report()["mysql"]["passed"] == 4
+    run.expect_clean()
+
+
+@pytest.mark.e2e
+def test_a_hostile_branch_is_only_a_name(runs: Runs, repository: Repository) -> None:
+    run = start(LEGAL_FOR_GIT[0], runs, repository)
+
+    expect_harmless(run)
+    assert run.result("checkout", "cache-scope") == scope_of(LEGAL_FOR_GIT[0])
+
+
+@pytest.mark.e2e_full
+def test_every_branch_that_git_allows_is_only_a_name(runs: Runs, repository: Repository) -> None:
+    started = {branch: start(branch, runs, repository) for branch in LEGAL_FOR_GIT[1:]}
+
+    for branch, run in started.items():
+        expect_harmless(run)
+        assert run.result("checkout", "cache-scope") == scope_of(branch)
+
+
+@pytest.mark.e2e_full
+def test_a_branch_that_looks_like_a_variable_gets_nothing_of_another(runs: Runs, repository: Repository) -> None:
+    started = {branch: start(branch, runs, repository) for branch in EXPANDABLE}
+
+    for branch, run in started.items():
+        expect_harmless(run)
+        assert run.result("checkout", "cache-scope") == scope_of(branch)
+        assert run.result("checkout", "cache-scope") != run.result("checkout", "protected-cache-scope")

@@ -1,0 +1,95 @@
+"""Several runs at once, and a Tekton that goes away in between."""
+
+import pytest
+
+from tests.e2e.support.cluster import Cluster, Object, eventually
+from tests.e2e.support.repository import Repository
+from tests.e2e.support.runs import CORE, Run, Runs
+
+pytestmark = pytest.mark.e2e_full
+
+TEKTON_PODS = "/api/v1/namespaces/tekton-pipelines/pods"
+CONTROLLER = "app.kubernetes.io/name=controller,app.kubernetes.io/part-of=tekton-pipelines"
+PASSED = {"sqlite": 4, "mysql": 4, "postgres": 4}
+
+
+def expect_tested(run: Run, seconds: float) -> None:
+    """Wait for success and compare the back-end tests' own report with what a commit of the miniature holds."""
+    run.expect("True", seconds=seconds)
+    report = run.backend_report()
+    assert {driver: tests.get("passed") for driver, tests in report.items()} == PASSED
+    assert report["mysql"]["host"] in ("127.0.0.1", f"mysql-{run.uid}")
+    run.expect_clean()
+
+
+def test_a_run_survives_a_restart_of_tektons_controller(cluster: Cluster, runs: Runs, repository: Repository) -> None:
+    commit = repository.push_commit("kubernetes")
+    run = runs.start(revision=commit, branch="kubernetes", repository_id="1")
+    run.wait_for_task("deploy-test-dependencies")
+    before = cluster.items(TEKTON_PODS, selector=CONTROLLER)
+    assert before
+
+    for pod in before:
+        cluster.delete(f"{TEKTON_PODS}/{pod['metadata']['name']}")
+
+    expect_tested(run, seconds=300)
+    assert run.frontend_passed() == 2
+    after = {pod["metadata"]["uid"] for pod in cluster.items(TEKTON_PODS, selector=CONTROLLER)}
+    assert not after & {pod["metadata"]["uid"] for pod in before}
+
+
+def test_two_runs_at_once_have_databases_of_their_own(runs: Runs, repository: Repository) -> None:
+    started = [
+        runs.start(revision=repository.push_commit(f"two-{flavour}", flavour=flavour), branch=f"two-{flavour}")
+        for flavour in ("kubernetes", "master")
+    ]
+
+    for run in started:
+        expect_tested(run, seconds=300)
+
+
+def test_twenty_pushes_in_a_row_are_all_tested(runs: Runs, repository: Repository) -> None:
+    started = [
+        runs.start(
+            revision=repository.push_commit("twenty", flavour="master", message=f"Change {number}"),
+            branch="twenty",
+            repository_id="1",
+        )
+        for number in range(20)
+    ]
+
+    for run in started:
+        expect_tested(run, seconds=1500)
+
+
+def test_tests_begin_after_a_slow_database_is_ready(cluster: Cluster, runs: Runs, repository: Repository) -> None:
+    def slow(template: Object) -> None:
+        pod = template["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        database = pod["containers"][0]
+        pod["initContainers"] = [
+            {
+                "name": "slow",
+                "image": database["image"],
+                "command": ["sleep", "25"],
+                "securityContext": database["securityContext"],
+                "resources": database["resources"],
+            }
+        ]
+
+    ready_at: dict[str, str] = {}
+
+    def both_ready() -> bool:
+        for pod in cluster.items(f"{CORE}/pods", selector=f"striv-receiver.dev/pipeline-run-uid={run.uid}"):
+            for condition in pod["status"].get("conditions", []):
+                if condition["type"] == "Ready" and condition["status"] == "True":
+                    ready_at[pod["metadata"]["labels"]["app.kubernetes.io/name"]] = condition["lastTransitionTime"]
+        return len(ready_at) == 2
+
+    commit = repository.push_commit("kubernetes")
+    with cluster.changed("/apis/batch/v1/namespaces/striv-ci/cronjobs/mysql", slow):
+        run = runs.start(revision=commit, branch="kubernetes", repository_id="1")
+        eventually(both_ready, what="both databases are ready", seconds=180)
+        expect_tested(run, seconds=180)
+
+    begun = run.taskruns()["test-backend"]["metadata"]["creationTimestamp"]
+    assert begun >= max(ready_at.values())

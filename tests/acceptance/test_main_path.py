@@ -1,0 +1,161 @@
+"""Real processes, a real API server with Tekton: from the socket to the outcome."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+import pytest
+import requests
+
+from tests.controlplane import pods
+from tests.controlplane.api import Api
+from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.waiting import wait_until
+from tests.support.payloads import body, guid, push
+from tests.support.planes import Planes
+
+pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
+V1 = "tekton.dev/v1"
+
+
+def runs(api: Api, namespace: str) -> list[dict[str, Any]]:
+    return api.list(V1, "PipelineRun", namespace=namespace)
+
+
+def jobs(planes: Planes) -> list[dict[str, Any]]:
+    return [job for delivery in planes.deliveries() for job in delivery["jobs"]]
+
+
+def only_job(planes: Planes, state: str) -> dict[str, Any] | None:
+    (job,) = jobs(planes)
+    return job if job["state"] == state else None
+
+
+def make_pipeline(api: Api, namespace: str) -> None:
+    """A Pipeline of the name that the template refers to, with two tasks that a test can play."""
+    step = {"name": "run", "image": "example.org/none:1", "command": ["true"]}
+    tasks = [{"name": name, "taskSpec": {"steps": [step]}} for name in ("test-frontend", "test-backend")]
+    params = [{"name": name, "type": "string", "default": ""} for name in ("repo-url", "revision", "branch", "repository-id")]
+    spec = {"params": params, "tasks": tasks, "workspaces": [{"name": "striv-workspace", "optional": True}]}
+    api.create({"apiVersion": V1, "kind": "Pipeline", "metadata": {"name": "deploy-striv", "namespace": namespace}, "spec": spec})
+    for account in ("striv-ci", "test-dependencies-deployer"):
+        api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": namespace}})
+
+
+def simplify(planes: Planes) -> None:
+    """Leave out of the template what only the real Pipeline has: runs for tasks of its own."""
+    template = planes.folder / "pipelineruns/striv.yaml"
+    text = template.read_text()
+    head, _, rest = text.partition("  taskRunSpecs:")
+    template.write_text(head + "  workspaces:" + rest.partition("  workspaces:")[2])
+
+
+@pytest.mark.parametrize(("failing", "result"), [(None, "succeeded"), ("test-backend", "failed")])
+def test_a_push_becomes_a_run_whose_outcome_is_listed(
+    control_plane: ControlPlane, run_namespace: str, planes: Planes, failing: str | None, result: str
+) -> None:
+    make_pipeline(control_plane.api, run_namespace)
+    simplify(planes)
+    planes.start()
+    payload = push(branch="feature/Größe")
+    delivery = guid()
+    answer = planes.push(body(payload), delivery)
+    assert (answer.status_code, answer.json()["result"]) == (202, "accepted")
+    name = answer.json()["runs"][0]["run"]
+    wait_until(lambda: only_job(planes, "started"), what="the run to be recorded")
+    (run,) = runs(control_plane.api, run_namespace)
+    assert run["metadata"]["name"] == name
+    assert {param["name"]: param["value"] for param in run["spec"]["params"]}["revision"] == payload["after"]
+    assert run["metadata"]["annotations"]["striv-receiver.dev/ref"] == "refs/heads/feature/Größe"
+    pods.finish_run(control_plane.api, run_namespace, name, failing_task=failing)
+    job = wait_until(lambda: only_job(planes, "finished"), what="the outcome", seconds=10)
+    assert job["result"] == result
+    assert (job["failed_task"] or "").startswith(failing or "")
+
+
+def test_a_redelivery_starts_nothing_and_names_the_same_run(
+    control_plane: ControlPlane, run_namespace: str, planes: Planes
+) -> None:
+    planes.start()
+    payload, delivery = body(push()), guid()
+    first = planes.push(payload, delivery)
+    again = [planes.push(payload, delivery), planes.push(payload, guid())]
+    assert {answer.json()["result"] for answer in again} == {"duplicate"}
+    assert {answer.json()["runs"][0]["run"] for answer in [first, *again]} == {first.json()["runs"][0]["run"]}
+    wait_until(lambda: all(job["state"] != "waiting" for job in jobs(planes)), what="the job to be worked on")
+    assert len(runs(control_plane.api, run_namespace)) == 1
+
+
+def test_a_kill_between_acknowledgement_and_creation_loses_nothing(
+    control_plane: ControlPlane, run_namespace: str, planes: Planes
+) -> None:
+    planes.start("serve")
+    answers = [planes.push(body(push(str(number))), guid()) for number in range(20)]
+    assert {answer.status_code for answer in answers} == {202}
+    planes.kill("serve")
+    planes.start("work")
+    names = {answer.json()["runs"][0]["run"] for answer in answers}
+    wait_until(lambda: {run["metadata"]["name"] for run in runs(control_plane.api, run_namespace)} == names, what="20 runs")
+
+
+def test_a_killed_worker_is_succeeded_by_the_next_without_a_second_run(
+    control_plane: ControlPlane, run_namespace: str, planes: Planes
+) -> None:
+    planes.start()
+    answers = [planes.push(body(push(str(number))), guid()) for number in range(30)]
+    planes.kill("work")
+    planes.start("work")
+    names = {answer.json()["runs"][0]["run"] for answer in answers}
+    wait_until(lambda: all(job["state"] != "waiting" for job in jobs(planes)), what="all jobs", seconds=40)
+    assert {run["metadata"]["name"] for run in runs(control_plane.api, run_namespace)} == names
+
+
+def test_sigterm_finishes_what_was_begun_and_ends_with_exit_code_0(planes: Planes) -> None:
+    planes.start()
+    payload = body(push("x" * 5_000_000))
+    results: list[int] = []
+    sender = threading.Thread(target=lambda: results.append(planes.push(payload, guid()).status_code))
+    sender.start()
+    sender.join()
+    assert planes.stop(seconds=10) == {"serve": 0, "work": 0}
+    assert results == [202]
+
+
+def test_a_second_sigterm_ends_serve_at_once(planes: Planes) -> None:
+    planes.start("serve")
+    # A client that never ends its request would hold the first stop up for the whole time it may take.
+    with requests.Session() as session:
+        stalled = threading.Thread(target=_stall, args=(session, planes), daemon=True)
+        stalled.start()
+        wait_until(lambda: stalled.is_alive(), what="the stalled client")
+        planes.signal("serve", signal.SIGTERM)
+        planes.signal("serve", signal.SIGTERM)
+        assert planes.processes.pop("serve").wait(5) in (0, 1, -signal.SIGTERM)
+
+
+def _stall(session: requests.Session, planes: Planes) -> None:
+    def endless() -> Any:
+        yield b"{"
+        threading.Event().wait(30)
+
+    try:
+        session.post(planes.url, data=endless(), headers={"X-Hub-Signature-256": "sha256=" + "0" * 64}, timeout=10)
+    except requests.RequestException:
+        return
+
+
+def test_a_forged_delivery_is_refused_and_leaves_no_trace(planes: Planes) -> None:
+    planes.start("serve")
+    payload = body(push())
+    headers = {"X-Hub-Signature-256": "sha256=" + "0" * 64, "X-GitHub-Event": "push", "X-GitHub-Delivery": guid()}
+    answer = requests.post(planes.url, data=payload, headers=headers, timeout=10)
+    assert answer.status_code == 401
+    assert planes.deliveries() == []
+
+
+def test_what_no_trigger_wants_is_answered_200_with_the_reason(planes: Planes) -> None:
+    planes.start("serve")
+    answer = planes.push(body(push(branch="gh-readonly-queue/main/pr-1")), guid())
+    assert (answer.status_code, answer.json()["reason"]) == (200, "branch-filtered")

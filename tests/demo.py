@@ -1,0 +1,232 @@
+"""`make demo`: a signed GitHub push becomes a PipelineRun in a real API server, admitted by Tekton itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+
+from receiver.cli.send import curl_command
+from tests.controlplane import programs
+from tests.controlplane.cluster import ControlPlane
+from tests.support.planes import ROOT, Planes, delivery_headers
+
+FIRST, FORGED, OTHER = (f"{digit * 8}-cc78-11e3-81ab-4c9367dc0958" for digit in "abc")
+HEAD_SHA = "990de66f0c1b2a3948576d5e4f30212a3b4c5d6e"
+NAMESPACE = "striv-ci"
+
+
+def main() -> int:
+    """Run the demonstration; exit code 0 when every step did what it should."""
+    started = time.monotonic()
+    keep = os.environ.get("KEEP") == "1"
+    folder = Path(tempfile.mkdtemp(prefix="striv-receiver-demo-"))
+    with ExitStack() as stack:
+        kubeconfig, search_path = _cluster(folder)
+        if kubeconfig is None:
+            _dry_run(folder)
+            shutil.rmtree(folder)
+            return 0
+        if not keep:
+            stack.callback(shutil.rmtree, folder)
+            stack.callback(_stop_cluster, folder)
+        os.environ["PATH"] = f"{search_path}{os.pathsep}{os.environ['PATH']}"
+        os.environ["KUBECONFIG"] = str(kubeconfig)
+        step("Apply the Striv pipeline (k8s/striv)")
+        run("kubectl kustomize k8s/striv | kubectl apply --server-side -f - > /dev/null && echo applied", shown=True)
+        planes = Planes.prepare(folder / "receiver", kubeconfig=kubeconfig, namespace=NAMESPACE)
+        step("Prove the configuration: receiver check")
+        _receiver(planes, "check")
+        step("Start the receiver: receiver run")
+        with _running(planes, stack, keep=keep):
+            _deliver(planes)
+        if keep:
+            _tell_what_stays(planes, kubeconfig, search_path)
+    say(f"\nDone in {time.monotonic() - started:.0f} s.{'' if keep else ' Everything was stopped and removed.'}")
+    return 0
+
+
+def _deliver(planes: Planes) -> None:
+    payload = planes.folder / "push.json"
+    payload.write_text(json.dumps(_payload("kubernetes")))
+    step("Send a signed push, as GitHub does (copy this line to do it yourself)")
+    answer = _curl(planes, payload, FIRST)
+    expect(answer, " 202 ", '"result":"accepted"')
+    name = json.loads(answer.splitlines()[-1])["runs"][0]["run"]
+    step("Send the same delivery again: a duplicate starts nothing")
+    expect(_curl(planes, payload, FIRST), '"result":"duplicate"', name)
+    step("Send it with a forged signature")
+    forged = delivery_headers(payload.read_bytes(), FORGED, key=b"a guess")
+    expect(_curl(planes, payload, FORGED, headers=forged), " 401 ")
+    step("Push to a branch that no trigger wants")
+    other = planes.folder / "other.json"
+    other.write_text(json.dumps(_payload("gh-readonly-queue/kubernetes/pr-1")))
+    expect(_curl(planes, other, OTHER), " 200 ", '"reason":"branch-filtered"')
+    step("What came in, and what became of it: receiver deliveries list")
+    _wait_started(planes)
+    _receiver(planes, "deliveries", "list")
+    step(f"The PipelineRun, as the API server has it: kubectl get pipelinerun {name} -o yaml")
+    run(f"kubectl get pipelinerun {name} --namespace {NAMESPACE} -o yaml", shown=True)
+    step("Tekton is at work on it (the pods stay Pending here: this control plane has no node)")
+    run(f"kubectl get taskruns --namespace {NAMESPACE} -l tekton.dev/pipelineRun={name}", shown=True)
+
+
+def _cluster(folder: Path) -> tuple[Path | None, str]:
+    """Return the kubeconfig of the cluster to use and the folder with kubectl; None where there is no cluster to be had."""
+    if given := os.environ.get("DEMO_KUBECONFIG"):
+        say(f"Using the cluster of {given}: k8s/striv is applied to it, and stays.")
+        return Path(given).resolve(), ""
+    step("Start a control plane: etcd, kube-apiserver, controller-manager, Tekton (built once, about ten minutes)")
+    try:
+        using = programs.ensure()
+    except programs.ProgramsError as error:
+        say(f"There is no control plane: {error}")
+        return None, ""
+    plane = ControlPlane.start(folder / "controlplane", keep=True, using=using)
+    say(f"API server: {plane.server}")
+    return plane.kubeconfig, using.search_path
+
+
+def _stop_cluster(folder: Path) -> None:
+    plane = ControlPlane.attach(folder / "controlplane") if (folder / "controlplane").exists() else None
+    if plane is not None:
+        plane.stop()
+
+
+class _running:  # noqa: N801 - reads as a verb in a `with` statement
+    """`receiver run` for the time of a with block, or longer."""
+
+    def __init__(self, planes: Planes, stack: ExitStack, *, keep: bool) -> None:
+        self._planes, self._stack, self._keep = planes, stack, keep
+
+    def __enter__(self) -> None:
+        planes = self._planes
+        with (planes.folder / "run.log").open("ab") as log:
+            command = [sys.executable, "-m", "receiver", "run"]
+            process = subprocess.Popen(command, env=planes.environment, stdout=log, stderr=log, start_new_session=True)
+        self._process = planes.processes["serve"] = planes.processes["work"] = process
+        for plane in ("serve", "work"):
+            planes.wait_ready(plane)
+        say(f"listening on {planes.url}")
+
+    def __exit__(self, *_: object) -> None:
+        if not self._keep:
+            self._process.terminate()
+            self._process.wait(20)
+
+
+def _dry_run(folder: Path) -> None:
+    step("Dry run: the same push, and what would be created")
+    planes = Planes.prepare(folder / "receiver", kubeconfig=folder / "none", namespace=NAMESPACE)
+    payload = planes.folder / "push.json"
+    payload.write_text(json.dumps(_payload("kubernetes")))
+    _receiver(planes, "check", "--offline")
+    _receiver(planes, "explain", str(payload))
+    say(
+        "\nNot done, because there is no cluster: nothing was applied, admitted or created, and no delivery was sent.\n"
+        "Install Go 1.26.4 or newer, or set DEMO_KUBECONFIG to a cluster with Tekton, and run `make demo` again."
+    )
+
+
+def _wait_started(planes: Planes) -> None:
+    end = time.monotonic() + 15
+    while any(job["state"] == "waiting" for delivery in planes.deliveries() for job in delivery["jobs"]):
+        if time.monotonic() > end:
+            raise SystemExit(f"the run was not created within 15 s; see {planes.folder / 'run.log'}")
+        time.sleep(0.1)
+
+
+def _curl(planes: Planes, payload: Path, guid: str, *, headers: dict[str, str] | None = None) -> str:
+    command = curl_command(planes.url, headers or delivery_headers(payload.read_bytes(), guid), payload)
+    say(f"$ {command}")
+    return run(command, shown=True)
+
+
+def _receiver(planes: Planes, *arguments: str) -> None:
+    command = [sys.executable, "-m", "receiver", *arguments]
+    done = subprocess.run(command, env=planes.environment, capture_output=True, text=True, check=False)
+    say(done.stdout.rstrip())
+    if done.returncode:
+        raise SystemExit(f"receiver {' '.join(arguments)} failed ({done.returncode}): {done.stderr}")
+
+
+def _tell_what_stays(planes: Planes, kubeconfig: Path, search_path: str) -> None:
+    say(
+        f"\nLeft running:\n  webhook     {planes.url}\n  metrics     http://127.0.0.1:{planes.private_port}/metrics\n"
+        f"  folder      {planes.folder} (configuration, secret, journal, run.log)\n\n"
+        f"  export KUBECONFIG={kubeconfig} RECEIVER_CONFIG={planes.folder}/receiver.yaml PATH={search_path}:$PATH\n\n"
+        f"Stop it:\n  kill {planes.processes['serve'].pid}\n"
+        f"  {sys.executable} -m tests.controlplane --state {kubeconfig.parent} down"
+    )
+
+
+def _payload(branch: str) -> dict[str, object]:
+    """A push as GitHub describes it, of our own making."""
+    now = int(time.time())
+    title = "Let the tests find their databases"
+    author = {"name": "Ada", "email": "ada@example.org", "username": "ada"}
+    commit = {
+        "id": HEAD_SHA,
+        "message": f"{title}\n\nThe pipeline knows where they are.",
+        "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(now)),
+        "author": author,
+        "committer": author,
+        "distinct": True,
+        "added": [],
+        "removed": [],
+        "modified": ["test/rdbm_support.py"],
+    }
+    before = "4f30212a3b4c5d6e990de66f0c1b2a3948576d5e"
+    return {
+        "ref": f"refs/heads/{branch}",
+        "before": before,
+        "after": HEAD_SHA,
+        "created": False,
+        "deleted": False,
+        "forced": False,
+        "base_ref": None,
+        "compare": f"https://github.com/bittrance/striv/compare/{before[:12]}...{HEAD_SHA[:12]}",
+        "commits": [commit],
+        "head_commit": commit,
+        "repository": {"id": 347122219, "full_name": "bittrance/striv", "pushed_at": now, "default_branch": "master"},
+        "pusher": {"name": "ada", "email": "ada@example.org"},
+        "sender": {"login": "ada", "id": 1, "type": "User"},
+    }
+
+
+def run(command: str, *, shown: bool) -> str:
+    """Run a shell command in the project's folder and return what it prints; a failure ends the demonstration."""
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S602 - shown as typed
+    if done.returncode:
+        raise SystemExit(f"failed ({done.returncode}): {command}\n{done.stdout}{done.stderr}")
+    if shown:
+        say(done.stdout.replace("\r\n", "\n").rstrip())
+    return done.stdout
+
+
+def expect(answer: str, *parts: str) -> None:
+    """End the demonstration when an answer is not what it should be."""
+    for part in parts:
+        if part not in answer:
+            raise SystemExit(f"expected {part!r} in the answer:\n{answer}")
+
+
+def step(title: str) -> None:
+    """Print a headline, bold on a terminal."""
+    say(f"\n\x1b[1m== {title}\x1b[0m" if sys.stdout.isatty() else f"\n== {title}")
+
+
+def say(text: str) -> None:
+    """Print at once, also into a pipe."""
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,6 +16,7 @@ from receiver.errors import JournalError, SettingsError
 
 BUSY_TIMEOUT_SECONDS = 2.0
 _READ = "receiver_read_only"
+_MOUNTS = Path("/proc/self/mountinfo")
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "lustre", "afs", "beegfs", "ncpfs", "9p"}
 
 
@@ -54,11 +55,12 @@ def journal_url(text: str) -> URL:
     )
 
 
-def open_engine(url: URL, *, durable: bool = True) -> Engine:
+def open_engine(url: URL, *, durable: bool = True, mounts: Path = _MOUNTS) -> Engine:
     """Return an engine for the journal.
 
     `durable` makes every SQLite commit reach the disk before it returns (WAL, synchronous=FULL). The private plane
-    may do without: each of its steps can be repeated. Raises SettingsError for an unsafe SQLite or file system.
+    may do without: each of its steps can be repeated. `mounts` lists what is mounted where, as proc(5) says of
+    mountinfo. Raises SettingsError for an unsafe SQLite or file system.
     """
     file = sqlite_path(url)
     if file is None:
@@ -73,7 +75,7 @@ def open_engine(url: URL, *, durable: bool = True) -> Engine:
         raise SettingsError(
             f"the folder of the journal, {file.parent}, does not exist; create it or correct journal.url"
         )
-    if (kind := _file_system(file.parent)) in _NETWORK or kind.startswith("fuse."):
+    if (kind := _file_system(file.parent, mounts)) in _NETWORK or kind.startswith("fuse."):
         raise SettingsError(
             f"the journal {file} lies on a network file system ({kind}), where SQLite can lose commits; use a local volume"
         )
@@ -140,11 +142,11 @@ def _translated() -> Iterator[None]:
         raise JournalError(f"the journal does not answer: {type(cause).__name__}: {str(cause).strip()}") from error
 
 
-def _file_system(folder: Path) -> str:
+def _file_system(folder: Path, mountinfo: Path) -> str:
     """Return the type of the file system that holds `folder`, an empty string where Linux does not tell."""
     folder = folder.resolve()
     try:
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+        mounts = mountinfo.read_text(encoding="utf-8").splitlines()
     except OSError:
         return ""
     best, kind = "", ""

@@ -16,6 +16,7 @@ from sqlalchemy import Column, Connection, Engine, Select, select
 
 from receiver.core.events import Envelope, Push
 from receiver.core.identity import PushKeys, job_key, run_name
+from receiver.errors import JournalError
 from receiver.journal.engine import writing
 from receiver.journal.schema import (
     DEAD,
@@ -35,6 +36,7 @@ PRUNED = "pruned"
 """What an answer calls a job that finished so long ago that only its key is left."""
 _FOREVER = 1e15
 _CHUNK = 500  # parameters in one IN list
+_ATTEMPTS = 4  # each but the first means that another replica was quicker meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +92,16 @@ class Intake:
         """Store a batch in one transaction and return a receipt for each; raises JournalError when it did not commit."""
         # Compressed before the transaction, so that nobody waits for the database's lock meanwhile.
         bodies = {id(delivery): zlib.compress(delivery.payload, 1) for delivery in batch if delivery.wanted}
-        try:
-            receipts, work = self._attempt(batch, bodies)
-        except sqlalchemy.exc.IntegrityError:
-            # Another replica stored the same push between our look and our commit. Now it can be seen.
-            receipts, work = self._attempt(batch, bodies)
-        if work:
-            self._woken()
-        return receipts
+        for _ in range(_ATTEMPTS):
+            try:
+                receipts, work = self._attempt(batch, bodies)
+            except sqlalchemy.exc.IntegrityError:
+                # Another replica stored the same push between our look and our commit. Now it can be seen.
+                continue
+            if work:
+                self._woken()
+            return receipts
+        raise JournalError("other replicas store the same pushes; redeliver later")
 
     def _attempt(self, batch: list[NewDelivery], bodies: dict[int, bytes]) -> tuple[list[Receipt], bool]:
         with writing(self._engine) as connection:
@@ -119,8 +123,7 @@ class _Plan:
         self._known = _push_keys_of(
             connection, [key for delivery, found in accepted for key in _candidates(delivery, found)]
         )
-        joined = [key for delivery, found in accepted for key in self._joined(delivery, found)]
-        self._known |= _push_keys_of(connection, joined)
+        self._known |= _push_keys_of(connection, self._joined(accepted))
         self._stored = _jobs_of(connection, [key for key, push_key in self._known.items() if key != push_key])
         self._has_body = _with_body(connection, list(set(self._known.values())))
         self.receipts = [self._add(delivery) if delivery.wanted else self._ignore(delivery) for delivery in batch]
@@ -134,13 +137,18 @@ class _Plan:
             if rows:
                 connection.execute(table.insert(), rows)
 
-    def _push_key(self, found: PushKeys) -> bytes:
-        return self._known.get(found.by_time) or self._known.get(found.by_guid) or found.by_time
-
-    def _joined(self, delivery: NewDelivery, found: PushKeys) -> list[bytes]:
-        """The job keys of a push that is known only under its GUID; the first look could not ask for them."""
-        push_key = self._push_key(found)
-        return [] if push_key == found.by_time else [job_key(push_key, wanted.trigger, 1) for wanted in delivery.wanted]
+    def _joined(self, accepted: list[tuple[NewDelivery, PushKeys]]) -> list[bytes]:
+        """The job keys of pushes that are known under another key than their own; the first look could not ask for them."""
+        known = dict(self._known)
+        joined = []
+        for delivery, found in accepted:
+            push_key = _push_key(known, found)
+            # One delivery of this batch can join the next to a push that the journal holds.
+            known.setdefault(found.by_time, push_key)
+            known.setdefault(found.by_guid, push_key)
+            if push_key != found.by_time:
+                joined += [job_key(push_key, wanted.trigger, 1) for wanted in delivery.wanted]
+        return joined
 
     def _ignore(self, delivery: NewDelivery) -> Receipt:
         self._rows[deliveries].append(_delivery_row(delivery, IGNORED, delivery.reason, None))
@@ -150,7 +158,7 @@ class _Plan:
         push, found = delivery.push, delivery.keys
         if push is None or found is None:
             raise ValueError("a delivery with wanted jobs needs its push and its keys")
-        push_key = self._push_key(found)
+        push_key = _push_key(self._known, found)
         before = len(self._fresh)
         views = tuple(self._job(wanted, push_key, push, delivery) for wanted in delivery.wanted)
         is_new = len(self._fresh) > before
@@ -249,6 +257,10 @@ def _delivery_row(delivery: NewDelivery, result: str, reason: str, push_key: byt
         "head_sha": push.head_sha if push else "",
         "push_key": push_key,
     }
+
+
+def _push_key(known: dict[bytes, bytes], found: PushKeys) -> bytes:
+    return known.get(found.by_time) or known.get(found.by_guid) or found.by_time
 
 
 def _candidates(delivery: NewDelivery, found: PushKeys) -> list[bytes]:

@@ -16,10 +16,12 @@ from receiver.journal.engine import reading, writing
 from receiver.journal.intake import transition_row
 from receiver.journal.schema import DEAD, FINISHED, STARTED, WAITING, jobs, pushes, revivals, transitions
 
+_LONGEST_PAYLOAD_BYTES = 32 * 1024 * 1024  # twice what journal.max_stored_body_bytes can be set to
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A claimed job: what to do, and the lease under which it may be done. `payload` is None when it was pruned."""
+    """A claimed job: what to do, and the lease under which it may be done. `payload` is None when it was pruned or is damaged."""
 
     id: int
     key: bytes
@@ -135,6 +137,8 @@ class Jobs:
         with writing(self._engine) as connection:
             for job in held:
                 still = (jobs.c.id == job.id) & (jobs.c.lease == job.lease) & (jobs.c.state == WAITING)
+                # A recorded step has given its lease back; renewing it late would only delay the next attempt.
+                still &= jobs.c.lease_until > 0.0
                 connection.execute(update(jobs).where(still).values(lease_until=until))
 
     def apply(self, changes: Sequence[Change]) -> list[bool]:
@@ -175,8 +179,18 @@ def _job(row: Row[Any]) -> Job:
         attempts=row.attempts,
         lease=row.lease + 1,
         salt=row.salt,
-        payload=None if row.body is None else zlib.decompress(row.body),
+        payload=None if row.body is None else _payload(bytes(row.body)),
     )
+
+
+def _payload(body: bytes) -> bytes | None:
+    # The public plane wrote it: neither garbage nor a small body that unpacks to gigabytes may stop the queue.
+    unpacking = zlib.decompressobj()
+    try:
+        payload = unpacking.decompress(body, _LONGEST_PAYLOAD_BYTES)
+    except zlib.error:
+        return None
+    return payload if unpacking.eof else None
 
 
 def _apply(connection: Connection, change: Change) -> bool:
@@ -191,11 +205,9 @@ def _apply(connection: Connection, change: Change) -> bool:
 
 
 def _revive_asked(connection: Connection, now: float) -> None:
-    asked = connection.execute(select(revivals.c.id, revivals.c.job_key)).all()
-    for row in asked:
-        revive(connection, row.job_key, now=now, reason="redelivered")
-    if asked:
-        connection.execute(delete(revivals).where(revivals.c.id.in_([row.id for row in asked])))
+    # One statement takes them all, however many there are.
+    for key in connection.execute(delete(revivals).returning(revivals.c.job_key)).scalars().all():
+        revive(connection, key, now=now, reason="redelivered")
 
 
 def revive(connection: Connection, key: bytes, *, now: float, reason: str) -> bool:

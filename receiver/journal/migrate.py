@@ -10,7 +10,7 @@ from receiver.journal.engine import reading, writing
 from receiver.journal.schema import VERSION, journal, metadata
 
 _ADVISORY_LOCK = 7_235_948_120
-_OWN = {"table", "index"}
+_SQLITE_TABLES = {"sqlite_sequence", "sqlite_stat1", "sqlite_stat4"}
 
 
 def migrate(engine: Engine, *, now: float) -> bool:
@@ -44,12 +44,22 @@ def check_objects(engine: Engine) -> None:
         return
     known = {(kind, name) for kind, name in _known()}
     with reading(engine) as connection:
-        rows = connection.exec_driver_sql("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").all()
-    foreign = sorted(f"{kind} {name}" for kind, name in rows if (kind, name) not in known)
+        rows = connection.exec_driver_sql("SELECT type, name, sql FROM sqlite_master").all()
+    foreign = sorted(
+        f"{kind} {name}" for kind, name, sql in rows if (kind, name) not in known and not _internal(kind, name, sql)
+    )
     if foreign:
         raise JournalError(
             f"the journal holds what the receiver did not create: {', '.join(foreign)}; stop, and restore it from a backup"
         )
+
+
+def _internal(kind: str, name: str, sql: str | None) -> bool:
+    """Tell whether SQLite keeps this object for itself: ANALYZE's tables, and the indexes behind UNIQUE and PRIMARY KEY."""
+    # By exact names, since whoever may write the file can give a trigger a reserved one.
+    if kind == "table":
+        return name in _SQLITE_TABLES
+    return kind == "index" and name.startswith("sqlite_autoindex_") and sql is None
 
 
 def _known() -> list[tuple[str, str]]:

@@ -147,6 +147,10 @@ def _next_generation(connection: Connection, row: Row[Any], push: Push, wanted: 
     latest = select(func.max(jobs.c.generation)).where(jobs.c.push_key == push_key, jobs.c.trigger == wanted.trigger)
     generation = (connection.execute(latest).scalar() or 1) + 1
     key = job_key(push_key, wanted.trigger, generation)
+    # Pruning may have taken the last generation and left its key.
+    while connection.execute(select(keys.c.key).where(keys.c.key == key)).first():
+        generation += 1
+        key = job_key(push_key, wanted.trigger, generation)
     values = new_job_row(
         key=key, push_key=push_key, wanted=wanted, generation=generation, push=push, guid=row.guid, now=now
     )
@@ -159,7 +163,7 @@ def _next_generation(connection: Connection, row: Row[Any], push: Push, wanted: 
 
 def _find(connection: Connection, wanted: str) -> Row[Any]:
     query = select(deliveries).order_by(deliveries.c.id.desc())
-    if wanted.isdigit() and len(wanted) < 8:
+    if wanted.isdecimal() and len(wanted) < 8:
         query = query.where(deliveries.c.id == int(wanted))
     elif len(wanted) >= _SHORTEST_ID:
         query = query.where(deliveries.c.guid.startswith(wanted.lower(), autoescape=True))

@@ -117,7 +117,8 @@ class BatchWriter(Generic[Item, Result]):
             error: BaseException | None = None
             results: Sequence[Any] = [None] * len(batch)
             try:
-                results = self._process([item for item, _ in batch])
+                answers = self._process([item for item, _ in batch])
+                results = [answer for _, answer in zip(batch, answers, strict=True)]
             except Exception as caught:  # noqa: BLE001 - whoever waits must learn of any failure; the thread has to live on
                 error = caught
             waiting = [

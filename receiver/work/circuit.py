@@ -10,6 +10,7 @@ class Circuit:
 
     def __init__(self) -> None:
         self.open_since: float | None = None
+        self._failed_at = 0.0
         self._probe_at = 0.0
 
     @property
@@ -21,6 +22,7 @@ class Circuit:
         """Note an outage; return whether it is news. The next probe is due in half to one and a half seconds."""
         news = self.open_since is None
         self.open_since = now if self.open_since is None else self.open_since
+        self._failed_at = now
         self._probe_at = now + max(_PROBE_SECONDS * (0.5 + random), min(retry_after_seconds or 0.0, 5.0))
         return news
 
@@ -34,8 +36,11 @@ class Circuit:
         """Return how many more jobs may be tried now when `busy` are being tried and `most` may be."""
         if not self.is_open:
             return max(0, most - busy)
-        return 1 if busy == 0 and now >= self._probe_at else 0
+        return 1 if busy == 0 and self.seconds_to_probe(now=now) == 0.0 else 0
 
     def seconds_to_probe(self, *, now: float) -> float | None:
         """Return when to look again, None while the circuit is closed."""
-        return max(0.0, self._probe_at - now) if self.is_open else None
+        if not self.is_open:
+            return None
+        # A clock that was set back must not keep the cluster waiting until it has caught up.
+        return max(0.0, self._probe_at - now) if now >= self._failed_at else 0.0

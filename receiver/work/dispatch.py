@@ -9,7 +9,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,9 @@ class Dispatcher:
         limits: Limits,
         clock: Callable[[], float],
         ring: Callable[[], None],
+        pool: Executor | None = None,
     ) -> None:
+        """`ring` makes whoever waits between two steps take the next one now; `pool` is where attempts are made."""
         self._jobs = jobs
         self._recorder = recorder
         self._cluster = cluster
@@ -63,7 +65,7 @@ class Dispatcher:
         self._ring = ring
         self._lock = threading.Lock()
         self._held: dict[int, Job] = {}
-        self._pool = ThreadPoolExecutor(limits.concurrency, thread_name_prefix="create")
+        self._pool = pool or ThreadPoolExecutor(limits.concurrency, thread_name_prefix="create")
         self.circuit = Circuit()
 
     def step(self) -> float:
@@ -106,7 +108,7 @@ class Dispatcher:
 
     def _handle(self, job: Job) -> None:
         try:
-            change = self._attempt(job)
+            change = self.attempt(job)
             if not self._recorder.submit(change).result():
                 _log.warning("another worker was quicker", extra=_facts(job))
         except ReceiverError as error:
@@ -121,11 +123,18 @@ class Dispatcher:
             if low:
                 self._ring()
 
-    def _attempt(self, job: Job) -> Change:
+    def attempt(self, job: Job) -> Change:
+        """Try once to make the job's run; return what has to be recorded."""
         try:
             manifest = self._manifest(job)
+        except RejectedError as error:
+            return self._dead(job, error.reason, error.detail)
+        except PermanentError as error:
+            return self._dead(job, "refused", str(error))
+        try:
             run = self._cluster.create_run(manifest)
         except TakenError as error:
+            self._answered()
             if job.salt < _MOST_SALTS:
                 _log.warning("run name taken", extra={**_facts(job), "problem": str(error)})
                 return journal.salted(job, at=self._clock())
@@ -135,8 +144,6 @@ class Dispatcher:
         except TransientError as error:
             self._answered()
             return self._later(job, error)
-        except RejectedError as error:
-            return self._dead(job, error.reason, error.detail)
         except PermanentError as error:
             self._answered()
             return self._dead(job, "refused", str(error))
@@ -150,7 +157,7 @@ class Dispatcher:
         if trigger is None:
             raise PermanentError(f"the trigger `{job.trigger}` is no longer configured")
         if job.payload is None:
-            raise PermanentError("the payload is no longer in the journal")
+            raise PermanentError("the payload is no longer in the journal, or is damaged")
         push = decode_push(job.payload, with_files=trigger.reads_files)
         _require_match(trigger, push)
         params = trigger.reader.read(push, PushContext(delivery_id=job.guid, trigger=trigger.name), job.payload)

@@ -12,7 +12,6 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-
 from receiver.cli.send import curl_command
 from tests.controlplane import programs
 from tests.controlplane.cluster import ControlPlane
@@ -225,7 +224,7 @@ def step(title: str) -> None:
 
 def say(text: str) -> None:
     """Print at once, also into a pipe."""
-    print(text, flush=True)
+    print(text, flush=True)  # noqa: T201 - it is what a demonstration is for
 
 
 if __name__ == "__main__":

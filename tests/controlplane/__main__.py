@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import click
+
 from tests.controlplane import programs
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.programs import ProgramsError, exclusive, say
@@ -84,7 +86,7 @@ def status(state_dir: Path) -> int:
     running = plane.running()
     for name, alive in running.items():
         log = state_dir / "logs" / f"{name}.log"
-        print(f"{'up  ' if alive else 'DOWN'} {name} (port {plane.ports[name]}, log {log})")
+        click.echo(f"{'up  ' if alive else 'DOWN'} {name} (port {plane.ports[name]}, log {log})")
     return 0 if all(running.values()) else 1
 
 
@@ -95,15 +97,16 @@ def environment(state_dir: Path) -> int:
         say("it is not running")
         return 1
     for name, value in plane.environment.items():
-        print(f"export {name}={shlex.quote(value)}")
-    print(f"export PATH={shlex.quote(plane.programs.search_path)}:$PATH")
+        click.echo(f"export {name}={shlex.quote(value)}")
+    if folder := plane.programs.folder_for_path:
+        click.echo(f"export PATH={shlex.quote(str(folder))}:$PATH")
     return 0
 
 
 def build(_state_dir: Path) -> int:
     """Build the programs that are missing and print where they are."""
     for path in programs.ensure().paths.values():
-        print(path)
+        click.echo(path)
     return 0
 
 

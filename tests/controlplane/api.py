@@ -70,9 +70,7 @@ class Api:
         result: Object = decoded
         return result
 
-    def path(
-        self, api_version: str, kind: str, *, namespace: str | None = None, name: str | None = None
-    ) -> str:
+    def path(self, api_version: str, kind: str, *, namespace: str | None = None, name: str | None = None) -> str:
         """Return the path of a collection, or of one named object; the plural comes from discovery."""
         prefix = f"/api/{api_version}" if "/" not in api_version else f"/apis/{api_version}"
         if (api_version, kind) not in self._resources:
@@ -99,14 +97,12 @@ class Api:
         """Return one object; ApiError 404 when it does not exist."""
         return self.request("GET", self.path(api_version, kind, namespace=namespace, name=name))
 
-    def list(
-        self, api_version: str, kind: str, *, namespace: str | None = None, labels: str = ""
-    ) -> list[Object]:
+    def list(self, api_version: str, kind: str, *, namespace: str | None = None, labels: str = "") -> list[Object]:
         """Return the objects of a kind, of one namespace or all, that a label selector picks."""
         query = {"labelSelector": labels} if labels else {}
-        items: list[Object] = self.request(
-            "GET", self.path(api_version, kind, namespace=namespace), query=query
-        )["items"]
+        items: list[Object] = self.request("GET", self.path(api_version, kind, namespace=namespace), query=query)[
+            "items"
+        ]
         return items
 
     def patch(

@@ -31,9 +31,7 @@ class ControlPlane:
     `attach` finds it again. Components have the names of COMPONENTS in `commands`.
     """
 
-    def __init__(
-        self, state_dir: Path, *, programs: programs.Programs, state: Mapping[str, Any], keep: bool
-    ) -> None:
+    def __init__(self, state_dir: Path, *, programs: programs.Programs, state: Mapping[str, Any], keep: bool) -> None:
         """Use `start` or `attach` instead."""
         self.state_dir = state_dir
         self.programs = programs
@@ -213,9 +211,7 @@ class ControlPlane:
         for each in first:
             create(each)
         list(pool.map(create, [*crds, *rest]))
-        wait_until(
-            lambda: self._established() >= {each["metadata"]["name"] for each in crds}, what="Tekton's CRDs"
-        )
+        wait_until(lambda: self._established() >= {each["metadata"]["name"] for each in crds}, what="Tekton's CRDs")
 
     def _established(self) -> set[str]:
         return {
@@ -238,9 +234,7 @@ class ControlPlane:
         try:
             wait_until(ready, what=name, seconds=START_SECONDS)
         except NotReadyError as error:
-            raise NotReadyError(
-                f"{error}; the end of {component.log}:\n{_tail(component.log_text())}"
-            ) from error
+            raise NotReadyError(f"{error}; the end of {component.log}:\n{_tail(component.log_text())}") from error
         if self.keep:
             component.detach()
         self.timings[f"{name} ready"] = time.monotonic() - started

@@ -40,9 +40,7 @@ class Command:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def all_commands(
-    *, programs: Programs, ports: Mapping[str, int], pki: Pki, state_dir: Path
-) -> dict[str, Command]:
+def all_commands(*, programs: Programs, ports: Mapping[str, int], pki: Pki, state_dir: Path) -> dict[str, Command]:
     """Return the command of every component, by name, in the order of their start."""
     return {
         "etcd": _etcd(programs, ports, state_dir),

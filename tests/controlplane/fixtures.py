@@ -18,9 +18,7 @@ _SKIPPED = pytest.StashKey[str]()
 
 
 @pytest.fixture(scope="session")
-def control_plane(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ControlPlane]:
+def control_plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """Start a control plane for the session (about six seconds) and stop it at the end.
 
     Builds its programs when they are missing, which takes minutes, once. Where that is impossible, tests that

@@ -48,9 +48,7 @@ def bundle(config: Path, *, version: str) -> list[Object]:
     return objects
 
 
-def prepared(
-    objects: Iterable[Object], *, webhook_port: int, certificates: Mapping[str, str]
-) -> list[Object]:
+def prepared(objects: Iterable[Object], *, webhook_port: int, certificates: Mapping[str, str]) -> list[Object]:
     """Return the manifests for a webhook that listens on this port of the machine itself.
 
     `certificates` is the data (base64) of Secret webhook-certs: filled in here, and its CA set in the CRDs,

@@ -30,7 +30,8 @@ def finish_run(
     """Drive a PipelineRun to its end and return it: every task succeeds but `failing_task`.
 
     Tasks go by their names in the Pipeline. `results` gives what they write: {task: {result: value}}; a run
-    whose tasks use results that nobody wrote fails. Raises NotReadyError with the run's condition when it does not end within `seconds`.
+    whose tasks use results that nobody wrote fails. Raises NotReadyError with the run's condition when it
+    does not end within `seconds`.
     """
 
     def ended() -> Object | None:
@@ -64,9 +65,7 @@ def start_pod(api: Api, pod: Object) -> None:
     _report(api, pod, phase="Running", states=dict.fromkeys(_containers(pod), running))
 
 
-def finish_pod(
-    api: Api, pod: Object, *, failed: bool = False, results: Mapping[str, str] | None = None
-) -> None:
+def finish_pod(api: Api, pod: Object, *, failed: bool = False, results: Mapping[str, str] | None = None) -> None:
     """Report that all steps of a pod ended: the last one with exit code 1 when it failed, else with 0.
 
     `results` are the task's results, written by the last step.
@@ -77,9 +76,7 @@ def finish_pod(
         last = bool(steps) and name == steps[-1]
         message = [{"key": "StartedAt", "value": STARTED_AT, "type": _INTERNAL}]
         if last:
-            message += [
-                {"key": key, "value": value, "type": _TASK_RESULT} for key, value in (results or {}).items()
-            ]
+            message += [{"key": key, "value": value, "type": _TASK_RESULT} for key, value in (results or {}).items()]
         states[name] = {
             "ready": False,
             "started": False,
@@ -98,9 +95,7 @@ def finish_pod(
 
 def run_pods(api: Api, namespace: str, run_name: str) -> list[Object]:
     """Return the pods of a PipelineRun's tasks (no affinity assistant)."""
-    return api.list(
-        "v1", "Pod", namespace=namespace, labels=f"tekton.dev/pipelineRun={run_name},tekton.dev/taskRun"
-    )
+    return api.list("v1", "Pod", namespace=namespace, labels=f"tekton.dev/pipelineRun={run_name},tekton.dev/taskRun")
 
 
 def task_runs(api: Api, namespace: str, run_name: str) -> dict[str, Object]:

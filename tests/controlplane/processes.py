@@ -47,7 +47,7 @@ def occupied(port: int) -> Iterator[None]:
     """Keep others from listening on this port for a while, without answering; do nothing if it is taken."""
     with socket.socket(socket.AF_INET) as holder:
         with suppress(OSError):
-            holder.bind(("0.0.0.0", port))
+            holder.bind(("", port))
         yield
 
 
@@ -185,7 +185,5 @@ def command_of(pid: int) -> str:
         with suppress(OSError):
             return arguments.read_bytes().split(b"\0")[0].decode()
         return ""
-    answer = subprocess.run(
-        ["ps", "-o", "command=", "-p", str(pid)], check=False, capture_output=True, text=True
-    )
+    answer = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], check=False, capture_output=True, text=True)
     return answer.stdout.split(" ")[0].strip()

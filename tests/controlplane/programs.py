@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
 from tests.controlplane.manifests import bundle
 
 HERE = Path(__file__).resolve().parent
@@ -71,9 +73,10 @@ class Programs:
         return self.paths[name]
 
     @property
-    def search_path(self) -> str:
-        """Return the folders to put before PATH, so that `kubectl` is found."""
-        return str(self.paths["kubectl"].parent)
+    def folder_for_path(self) -> Path | None:
+        """Return the folder to put before PATH so that `kubectl` is ours; None when it came from there."""
+        kubectl = self.paths["kubectl"]
+        return None if shutil.which("kubectl") == str(kubectl) else kubectl.parent
 
 
 def pinned_versions() -> Versions:
@@ -129,9 +132,7 @@ def ensure() -> Programs:
                 _bundle_manifests(go)
     if programs := find():
         return programs
-    raise ProgramsError(
-        f"the programs were built, but some are missing in {cache_dir()}; remove it and try again"
-    )
+    raise ProgramsError(f"the programs were built, but some are missing in {cache_dir()}; remove it and try again")
 
 
 def find_go() -> str:
@@ -145,9 +146,7 @@ def find_go() -> str:
     if not go:
         raise ProgramsError(f"Go is not installed. {advice}")
     # Asked inside the module, so that GOTOOLCHAIN=auto may answer with the newer Go that it would fetch.
-    answer = subprocess.run(
-        [go, "env", "GOVERSION"], check=False, cwd=HERE / "tekton", capture_output=True, text=True
-    )
+    answer = subprocess.run([go, "env", "GOVERSION"], check=False, cwd=HERE / "tekton", capture_output=True, text=True)
     version = tuple(map(int, re.findall(r"\d+", answer.stdout)[:3]))
     if answer.returncode or version < MINIMUM_GO:
         found = answer.stdout.strip() or answer.stderr.strip()
@@ -170,7 +169,7 @@ def exclusive(folder: Path, *, busy: str) -> Iterator[None]:
 
 def say(text: str) -> None:
     """Print one line of progress."""
-    print(f"[controlplane] {text}", file=sys.stderr, flush=True)
+    click.echo(f"[controlplane] {text}", err=True)
 
 
 def _manifests_file() -> Path:
@@ -218,9 +217,7 @@ def _linker_flags(name: str) -> str:
     major, minor = re.findall(r"\d+", kubernetes)[:2]
     version = "k8s.io/component-base/version"
     # Without a version the server says v0.0.0, and Tekton refuses to work with it.
-    stamp = (
-        f" -X {version}.gitVersion={kubernetes} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
-    )
+    stamp = f" -X {version}.gitVersion={kubernetes} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
     return "-s -w" + (stamp if name.startswith("kube") else "")
 
 
@@ -257,16 +254,11 @@ def _show_progress(process: "subprocess.Popen[bytes]", label: str) -> None:
         except subprocess.TimeoutExpired:
             elapsed = time.monotonic() - started
             if terminal:
-                print(
-                    f"\r[controlplane] building {label}: {elapsed:.0f} s ",
-                    end="",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                click.echo(f"\r[controlplane] building {label}: {elapsed:.0f} s ", nl=False, err=True)
             else:
                 say(f"building {label}: {elapsed:.0f} s")
     if terminal:
-        print("\r\033[K", end="", file=sys.stderr)
+        click.echo("\r\033[K", nl=False, err=True)
     if not process.returncode:
         say(f"built {label} in {time.monotonic() - started:.0f} s")
 

@@ -16,6 +16,8 @@ from tests.controlplane.api import ApiError
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.waiting import wait_until
 
+pytestmark = pytest.mark.controlplane
+
 Object = dict[str, Any]
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -75,10 +77,7 @@ def test_a_run_name_longer_than_a_label_is_refused_by_tektons_webhook(
         control_plane.api.create(pipeline_run("x" * 64), namespace=run_namespace)
 
     assert refusal.value.code == 400
-    assert (
-        'admission webhook "validation.webhook.pipeline.tekton.dev" denied the request'
-        in refusal.value.message
-    )
+    assert 'admission webhook "validation.webhook.pipeline.tekton.dev" denied the request' in refusal.value.message
     assert "length must be no more than 63 characters" in refusal.value.message
 
 
@@ -129,9 +128,7 @@ def test_the_same_name_twice_is_a_conflict(control_plane: ControlPlane, run_name
     assert (refusal.value.code, refusal.value.reason) == (409, "AlreadyExists")
 
 
-def test_a_validating_admission_policy_refuses_what_it_says(
-    control_plane: ControlPlane, run_namespace: str
-) -> None:
+def test_a_validating_admission_policy_refuses_what_it_says(control_plane: ControlPlane, run_namespace: str) -> None:
     api, name = control_plane.api, f"only-deploy-striv-{run_namespace}"
     group = "admissionregistration.k8s.io/v1"
     rule = {
@@ -142,9 +139,7 @@ def test_a_validating_admission_policy_refuses_what_it_says(
     }
     policy = {
         "matchConstraints": {"resourceRules": [rule]},
-        "validations": [
-            {"expression": "has(object.spec.pipelineRef)", "message": "no inline Pipelines here"}
-        ],
+        "validations": [{"expression": "has(object.spec.pipelineRef)", "message": "no inline Pipelines here"}],
     }
     selector = {"matchLabels": {"kubernetes.io/metadata.name": run_namespace}}
     binding = {
@@ -223,8 +218,7 @@ def test_a_run_with_a_failing_task_ends_failed_and_still_runs_its_finally_tasks(
     run = pods.finish_run(api, run_namespace, "bad", failing_task="test")
 
     outcomes = {
-        name: pods.succeeded(each)["status"]
-        for name, each in pods.task_runs(api, run_namespace, "bad").items()
+        name: pods.succeeded(each)["status"] for name, each in pods.task_runs(api, run_namespace, "bad").items()
     }
     assert (pods.succeeded(run)["status"], pods.succeeded(run)["reason"]) == ("False", "Failed")
     assert outcomes == {"prepare": "True", "test": "False", "cleanup": "True"}
@@ -237,9 +231,7 @@ def test_a_run_whose_pods_run_is_running(control_plane: ControlPlane, run_namesp
     pods.start_run(api, run_namespace, "at-work")
 
     reason = wait_until(
-        lambda: (
-            pods.succeeded(pods.task_runs(api, run_namespace, "at-work")["build"]).get("reason") == "Running"
-        ),
+        lambda: pods.succeeded(pods.task_runs(api, run_namespace, "at-work")["build"]).get("reason") == "Running",
         what="the TaskRun to run",
     )
     assert reason
@@ -270,9 +262,7 @@ def test_pods_of_runs_are_admitted_where_pod_security_is_restricted(control_plan
 
 
 # ---------------------------------------------------------------- controllers
-def test_the_dependents_of_a_deleted_run_are_collected(
-    control_plane: ControlPlane, run_namespace: str
-) -> None:
+def test_the_dependents_of_a_deleted_run_are_collected(control_plane: ControlPlane, run_namespace: str) -> None:
     api = control_plane.api
     api.create(pipeline_run("short-lived"), namespace=run_namespace)
     (pod,) = wait_until(lambda: pods.run_pods(api, run_namespace, "short-lived"), what="the pod")
@@ -284,15 +274,11 @@ def test_the_dependents_of_a_deleted_run_are_collected(
     api.wait_gone("v1", "Pod", pod["metadata"]["name"], namespace=run_namespace)
 
 
-def test_the_volume_claim_of_a_deleted_run_is_collected(
-    control_plane: ControlPlane, run_namespace: str
-) -> None:
+def test_the_volume_claim_of_a_deleted_run_is_collected(control_plane: ControlPlane, run_namespace: str) -> None:
     api = control_plane.api
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     build = task("build", workspaces=[{"name": "source"}], taskSpec={"workspaces": [{"name": "source"}]})
-    run = pipeline_run(
-        "with-volume", build, workspaces=[{"name": "source", "volumeClaimTemplate": {"spec": claim}}]
-    )
+    run = pipeline_run("with-volume", build, workspaces=[{"name": "source", "volumeClaimTemplate": {"spec": claim}}])
     run["spec"]["pipelineSpec"]["workspaces"] = [{"name": "source"}]
     api.create(run, namespace=run_namespace)
     wait_until(lambda: pods.run_pods(api, run_namespace, "with-volume"), what="the pod")
@@ -369,9 +355,7 @@ def test_a_wrong_token_is_refused(control_plane: ControlPlane) -> None:
 
 
 # ---------------------------------------------------------------- outages
-def test_the_api_server_returns_with_its_data_after_an_outage(
-    control_plane: ControlPlane, run_namespace: str
-) -> None:
+def test_the_api_server_returns_with_its_data_after_an_outage(control_plane: ControlPlane, run_namespace: str) -> None:
     api = control_plane.api
     api.create(pipeline_run("survivor"), namespace=run_namespace)
 
@@ -384,9 +368,7 @@ def test_the_api_server_returns_with_its_data_after_an_outage(
     assert pods.succeeded(pods.finish_run(api, run_namespace, "survivor", seconds=90))["status"] == "True"
 
 
-def test_nothing_is_admitted_while_tektons_webhook_is_away(
-    control_plane: ControlPlane, run_namespace: str
-) -> None:
+def test_nothing_is_admitted_while_tektons_webhook_is_away(control_plane: ControlPlane, run_namespace: str) -> None:
     api = control_plane.api
 
     with control_plane.outage("tekton-webhook"), pytest.raises(ApiError) as refusal:

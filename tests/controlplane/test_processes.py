@@ -50,7 +50,7 @@ def test_components_die_when_their_owner_is_killed(tmp_path: Path) -> None:
     ) as owner:
         assert owner.stdout
         pids = [int(owner.stdout.readline()) for _ in range(2)]
-        assert [command_of(pid) for pid in pids] == ["/bin/sleep", "/bin/sleep"]
+        wait_until(lambda: {command_of(pid) for pid in pids} == {"/bin/sleep"}, what="the components to run")
         owner.kill()
 
     wait_until(lambda: not any(map(command_of, pids)), what="the components to die")
@@ -97,10 +97,10 @@ def test_an_occupied_port_is_free_again_afterwards() -> None:
     port = free_ports(["p"])["p"]
 
     with occupied(port), socket.socket() as other, pytest.raises(OSError, match="in use"):
-        other.bind(("0.0.0.0", port))
+        other.bind(("", port))
 
     with socket.socket() as other:
-        other.bind(("0.0.0.0", port))
+        other.bind(("", port))
 
 
 def test_waiting_names_what_did_not_come() -> None:

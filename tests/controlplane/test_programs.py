@@ -67,7 +67,8 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_cache_folder_names_the_pinned_versions(tools: Path) -> None:
+@pytest.mark.usefixtures("tools")
+def test_the_cache_folder_names_the_pinned_versions() -> None:
     versions = programs.pinned_versions()
 
     assert programs.cache_dir().name == (
@@ -75,9 +76,7 @@ def test_the_cache_folder_names_the_pinned_versions(tools: Path) -> None:
     )
 
 
-def test_everything_missing_is_built_once_with_progress_shown(
-    tools: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_everything_missing_is_built_once_with_progress_shown(tools: Path, capsys: pytest.CaptureFixture[str]) -> None:
     install_go(tools)
 
     first, second = programs.ensure(), programs.ensure()
@@ -131,10 +130,9 @@ def test_a_build_that_fails_shows_gos_words_and_leaves_no_program(tools: Path) -
     assert programs.find() is None
 
 
-def test_a_missing_go_is_explained(tools: Path) -> None:
-    with pytest.raises(
-        ProgramsError, match=r"Go is not installed\. .*needs Go 1\.26\.4 or newer: install it from"
-    ):
+@pytest.mark.usefixtures("tools")
+def test_a_missing_go_is_explained() -> None:
+    with pytest.raises(ProgramsError, match=r"Go is not installed\. .*needs Go 1\.26\.4 or newer: install it from"):
         programs.ensure()
 
 
@@ -168,7 +166,10 @@ def test_a_true_kubectl_on_path_is_taken(tools: Path) -> None:
     install_go(tools)
     install_kubectl(tools, GOOD_KUBECTL)
 
-    assert programs.ensure()["kubectl"] == tools / "kubectl"
+    found = programs.ensure()
+
+    assert found["kubectl"] == tools / "kubectl"
+    assert found.folder_for_path is None
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,10 @@ def test_any_other_kubectl_on_path_is_not(tools: Path, answer: object) -> None:
     install_go(tools)
     install_kubectl(tools, answer)
 
-    assert programs.ensure()["kubectl"] == programs.cache_dir() / "bin" / "kubectl"
+    found = programs.ensure()
+
+    assert found["kubectl"] == programs.cache_dir() / "bin" / "kubectl"
+    assert found.folder_for_path == programs.cache_dir() / "bin"
 
 
 @pytest.mark.parametrize(("ci", "outcome", "exit_code"), [("", "1 skipped", 0), ("true", "1 error", 1)])

@@ -11,9 +11,7 @@ class NotReadyError(RuntimeError):
     """A condition did not come true in time."""
 
 
-def wait_until(
-    condition: Callable[[], T | None], *, what: str, seconds: float = 30, every: float = 0.02
-) -> T:
+def wait_until(condition: Callable[[], T | None], *, what: str, seconds: float = 30, every: float = 0.02) -> T:
     """Call condition until it returns something true, and return that.
 
     Raises NotReadyError naming `what` after `seconds`. Exceptions of the condition pass through: it decides

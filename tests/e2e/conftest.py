@@ -1,8 +1,8 @@
 """Fixtures of the tests on real pods.
 
 They need KUBECONFIG to name a cluster with Tekton Pipelines >= 1.11 whose feature flag set-security-context is "true",
-kubectl in PATH, and an administrator's rights. They install k8s/striv by themselves, use the namespaces striv-ci and striv-e2e, and
-run one after another.
+kubectl in PATH, and an administrator's rights. They install k8s/striv by themselves, use the namespaces striv-ci and
+striv-e2e, change databases and tasks for a while, and so run one after another and not beside other runs.
 """
 
 from collections.abc import Iterator

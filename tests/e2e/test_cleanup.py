@@ -1,5 +1,7 @@
 """Three lines of defence against databases that stay: `finally`, owners, and the Job's own deadline. Each works alone."""
 
+from typing import Any
+
 import pytest
 
 from tests.e2e.support.cluster import Cluster, Object, eventually
@@ -17,7 +19,7 @@ JOB_CLEAN_SECONDS = 45
 """A Job's time to live after its deadline, its pod's end and the collection of what it owned."""
 
 
-def start_slow(runs: Runs, repository: Repository, **given: object) -> Run:
+def start_slow(runs: Runs, repository: Repository, **given: Any) -> Run:
     """Start a run whose back-end tests take two minutes, and wait until they run."""
     commit = repository.push_commit("slow", files={"test/test_slow.py": SLOW_BACKEND})
     run = runs.start(revision=commit, branch="slow", repository_id="1", **given)
@@ -37,7 +39,9 @@ def jobs_of(cluster: Cluster, run: Run) -> list[Object]:
 
 
 @pytest.mark.e2e
-def test_owners_take_everything_with_them_when_a_run_is_deleted(cluster: Cluster, runs: Runs, repository: Repository) -> None:
+def test_owners_take_everything_with_them_when_a_run_is_deleted(
+    cluster: Cluster, runs: Runs, repository: Repository
+) -> None:
     run = start_slow(runs, repository)
     assert len(jobs_of(cluster, run)) == 2
 
@@ -60,7 +64,9 @@ def test_finally_cleans_up_after_a_cancelled_run(cluster: Cluster, runs: Runs, r
 
 
 @pytest.mark.e2e_full
-def test_finally_cleans_up_when_databases_are_still_starting(cluster: Cluster, runs: Runs, repository: Repository) -> None:
+def test_finally_cleans_up_when_databases_are_still_starting(
+    cluster: Cluster, runs: Runs, repository: Repository
+) -> None:
     commit = repository.push_commit("kubernetes")
     run = runs.start(revision=commit, branch="kubernetes")
     eventually(lambda: jobs_of(cluster, run), what="a database is created", seconds=60, every=0.05)

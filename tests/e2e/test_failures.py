@@ -98,7 +98,9 @@ def test_a_database_whose_image_cannot_be_pulled_is_told_apart(
 
 
 @pytest.mark.e2e_full
-def test_a_task_whose_image_cannot_be_pulled_is_told_apart(cluster: Cluster, runs: Runs, repository: Repository) -> None:
+def test_a_task_whose_image_cannot_be_pulled_is_told_apart(
+    cluster: Cluster, runs: Runs, repository: Repository
+) -> None:
     def missing_image(task: Object) -> None:
         task["spec"]["steps"][0]["image"] = "registry.invalid/node:none"
 
@@ -142,7 +144,8 @@ def test_an_evicted_pod_is_told_apart(cluster: Cluster, runs: Runs, repository: 
 
 
 @pytest.mark.e2e_full
-def test_an_unknown_revision_fails_at_checkout(runs: Runs, repository: Repository) -> None:
+@pytest.mark.usefixtures("repository")
+def test_an_unknown_revision_fails_at_checkout(runs: Runs) -> None:
     run = runs.start(revision=UNKNOWN_REVISION, branch="kubernetes")
 
     run.expect("False", seconds=120)

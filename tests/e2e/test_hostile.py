@@ -17,7 +17,13 @@ LEGAL_FOR_GIT = [
     "b" * 200,
 ]
 # Git allows these as well. The receiver and the admission policy refuse them; a person may still start such a run.
-EXPANDABLE = ["$(id)", "$(touch${IFS}pwned)", "$(PROTECTED_BRANCH)", "$(params.protected-branch)", "$(REPOSITORY_ID)"]
+EXPANDABLE = [
+    "$(id)",
+    "$(touch${IFS}pwned)",
+    "$(PROTECTED_BRANCH)",
+    "$(params.protected-branch)",
+    "$(REPOSITORY_ID)",
+]
 NOTHING_EXECUTED = """
 import pathlib
 

@@ -19,7 +19,9 @@ def test_a_commit_is_tested_against_every_database(flavour: str, runs: Runs, rep
 
     run.expect("True")
     report = run.backend_report()
-    assert {driver: tests.get("passed") for driver, tests in report.items()} == dict.fromkeys(DRIVERS, TESTS_PER_DATABASE)
+    assert {driver: tests.get("passed") for driver, tests in report.items()} == dict.fromkeys(
+        DRIVERS, TESTS_PER_DATABASE
+    )
     assert report["postgres"]["version"].startswith("PostgreSQL")
     assert report["mysql"]["version"][0].isdigit()
     hosts = {report["mysql"]["host"], report["postgres"]["host"]}

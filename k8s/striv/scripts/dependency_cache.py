@@ -1,3 +1,4 @@
+# ruff: noqa: INP001, T201 - pods mount single files, whose output is the task's log
 """Keep installed dependencies between runs, as archives that are complete or absent.
 
 `restore` unpacks the archive that fits the key files into FOLDER/NAME and marks that it did; `save` stores FOLDER/NAME
@@ -8,7 +9,7 @@ The cache only saves time: whatever is wrong with it is printed, and the task go
 """
 
 import argparse
-import datetime
+import datetime as dt
 import hashlib
 import os
 import platform
@@ -21,6 +22,7 @@ from pathlib import Path
 FORMAT = "1"
 KEEP_ARCHIVES = 2
 ABANDONED_SECONDS = 3600
+END_BYTES = 1024
 
 
 def compute_key(*, name: str, version: str, week: str, files: list[Path]) -> str:
@@ -47,6 +49,16 @@ def unpack(archive: Path, folder: Path, name: str) -> None:
         remove(partial)
 
 
+def has_end(archive: Path) -> bool:
+    """Tell whether the two blocks of zeros are there that end an archive: tar itself does not miss them."""
+    with archive.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size < END_BYTES:
+            return False
+        file.seek(-END_BYTES, os.SEEK_END)
+        return not any(file.read())
+
+
 def remove(path: Path) -> None:
     """Delete a file, link or folder, if it is there."""
     if path.is_symlink() or path.is_file():
@@ -60,6 +72,9 @@ def restore(*, folder: Path, name: str, key: str, scopes: list[Path]) -> Path | 
     for scope in scopes:
         archive = scope / f"{name}-{key}.tar"
         if not archive.is_file():
+            continue
+        if not has_end(archive):
+            print(f"cache: {archive} has no end", flush=True)
             continue
         try:
             unpack(archive, folder, name)
@@ -105,14 +120,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--folder", required=True, type=Path)
     parser.add_argument("--version-of", help="the program whose version is part of the key")
     parser.add_argument("--key-file", action="append", default=[], help="relative to FOLDER, or absolute")
-    parser.add_argument("--weekly", action="store_true", help="forget after the week: for requirements without versions")
+    parser.add_argument(
+        "--weekly", action="store_true", help="forget after the week: for requirements without versions"
+    )
     parser.add_argument("--cache", type=Path, default=Path("/striv/cache"), help="has own/ and protected/")
     parser.add_argument("--state", type=Path, default=Path("/striv/state"), help="handed from restore to save")
     given = parser.parse_args(arguments)
     started = time.monotonic()
     if given.command == "restore":
         version = subprocess.run([given.version_of, "--version"], check=True, capture_output=True, text=True, cwd="/")
-        year, week, _ = datetime.datetime.now(datetime.UTC).isocalendar()
+        year, week, _ = dt.datetime.now(dt.UTC).isocalendar()
         key = compute_key(
             name=given.name,
             version=version.stdout.strip(),
@@ -128,7 +145,12 @@ def main(arguments: list[str]) -> None:
     elif (given.state / "restored").exists():
         print(f"cache: {given.name} came from it and is not stored again")
     else:
-        save(folder=given.folder, name=given.name, key=(given.state / "key").read_text(), scope=given.cache / "own")
+        save(
+            folder=given.folder,
+            name=given.name,
+            key=(given.state / "key").read_text(),
+            scope=given.cache / "own",
+        )
         print(f"cache: stored {given.name} in {time.monotonic() - started:.1f} s")
 
 

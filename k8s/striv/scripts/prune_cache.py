@@ -1,7 +1,8 @@
+# ruff: noqa: INP001, T201 - pods mount single files, whose output is the task's log
 """Delete what runs no longer use from the cache of dependencies.
 
-Goes by the time of last use: archives unused for a while, then the oldest until the rest fits, then folders that are
-empty and leftovers of killed runs. Folders named run-… belong to runs without a branch and last a day.
+Goes by the time of last use: archives unused for a while, then the oldest until the rest fits, leftovers of killed runs,
+and folders that have been empty for a day. Folders named run-… belong to runs without a branch and last a day.
 """
 
 import argparse
@@ -13,38 +14,43 @@ from pathlib import Path
 DAY_SECONDS = 86400
 
 
-def prune(*, folder: Path, unused_seconds: float, limit_bytes: int, now: float) -> list[Path]:
-    """Delete what is too old or too much below FOLDER and return it."""
-    deleted: list[Path] = []
+def is_old(path: Path, now: float, seconds: float) -> bool:
+    """Tell whether a path was last changed longer ago than that."""
+    return now - path.lstat().st_mtime > seconds
 
-    def delete(path: Path) -> None:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-        deleted.append(path)
 
-    for scope in sorted(folder.glob("run-*")):
-        if now - scope.stat().st_mtime > DAY_SECONDS:
-            delete(scope)
-    kept: list[tuple[float, int, Path]] = []
-    for file in sorted(folder.glob("*/*")):
-        status = file.lstat()
-        if now - status.st_mtime > (DAY_SECONDS if file.suffix == ".partial" else unused_seconds):
-            delete(file)
+def choose(*, folder: Path, unused_seconds: float, limit_bytes: int, now: float) -> list[Path]:
+    """Return the files to delete: unused, abandoned by a killed run, or the oldest of too many."""
+    chosen = []
+    total = 0
+    kept = []
+    for file in folder.glob("*/*"):
+        if is_old(file, now, DAY_SECONDS if file.suffix == ".partial" else unused_seconds):
+            chosen.append(file)
         else:
-            kept.append((status.st_mtime, status.st_size, file))
-    total = sum(size for _, size, _ in kept)
-    for _, size, file in sorted(kept):
+            kept.append(file)
+            total += file.lstat().st_size
+    for file in sorted(kept, key=lambda path: path.lstat().st_mtime):
         if total <= limit_bytes:
             break
-        delete(file)
-        total -= size
-    for scope in sorted(folder.glob("branch-*")):
-        # A run that has just begun may hold an empty folder as its mount: leave new ones alone.
-        if now - scope.stat().st_mtime > DAY_SECONDS and not any(scope.iterdir()):
-            delete(scope)
-    return deleted
+        chosen.append(file)
+        total -= file.lstat().st_size
+    return chosen
+
+
+def prune(*, folder: Path, unused_seconds: float, limit_bytes: int, now: float) -> list[Path]:
+    """Delete what is too old or too much below FOLDER and return it."""
+    runs = [scope for scope in folder.glob("run-*") if is_old(scope, now, DAY_SECONDS)]
+    for scope in runs:
+        shutil.rmtree(scope, ignore_errors=True)
+    # A run that has just begun may hold an empty folder as its mount: only old ones go. Deleting files makes a folder new.
+    empty = [scope for scope in folder.glob("branch-*") if is_old(scope, now, DAY_SECONDS) and not any(scope.iterdir())]
+    for scope in empty:
+        scope.rmdir()
+    files = choose(folder=folder, unused_seconds=unused_seconds, limit_bytes=limit_bytes, now=now)
+    for file in files:
+        file.unlink(missing_ok=True)
+    return [*runs, *empty, *files]
 
 
 def main(arguments: list[str]) -> None:

@@ -1,3 +1,4 @@
+# ruff: noqa: INP001, T201 - pods mount single files, whose output is the task's log
 """Start (`deploy`) and remove (`delete`) the testing databases of one PipelineRun.
 
 Each database is a Job made from the suspended CronJob of its name and owned by the PipelineRun; its Secret, Service and
@@ -8,6 +9,7 @@ Standard library only: the image needs Python and nothing else. It talks to the 
 at /striv/api. Exits with the reason as its last line, which `deploy` also stores as the result `problem`.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -60,10 +62,8 @@ class Cluster:
         answer = connection.getresponse()
         if answer.status >= 300:
             text = answer.read().decode(errors="replace")
-            try:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
                 text = json.loads(text)["message"]
-            except (ValueError, KeyError, TypeError):
-                pass
             raise ApiError(answer.status, text)
         return answer
 
@@ -73,13 +73,14 @@ class Cluster:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 answer: Object = json.loads(self.send(method, path, body, CALL_SECONDS).read())
-                return answer
             except (OSError, http.client.HTTPException, ValueError) as error:
                 problem: Exception = error
             except ApiError as error:
                 if error.status < 500 and error.status != 429:
                     raise
                 problem = error
+            else:
+                return answer
             if attempt < ATTEMPTS:
                 time.sleep(0.2 * 2**attempt)
         raise ProblemError(f"the API server does not answer: {problem}")
@@ -176,9 +177,17 @@ def dependents(kind: str, job: Object, *, uid: str, password: str) -> list[tuple
     service = {"selector": database, "ports": ports}
     networking = "apis/networking.k8s.io/v1"
     return [
-        ("api/v1", "secrets", manifest("v1", "Secret", name, type="Opaque", stringData={PASSWORDS[kind]: password})),
+        (
+            "api/v1",
+            "secrets",
+            manifest("v1", "Secret", name, type="Opaque", stringData={PASSWORDS[kind]: password}),
+        ),
         ("api/v1", "services", manifest("v1", "Service", name, spec=service)),
-        (networking, "networkpolicies", manifest("networking.k8s.io/v1", "NetworkPolicy", name, spec=incoming)),
+        (
+            networking,
+            "networkpolicies",
+            manifest("networking.k8s.io/v1", "NetworkPolicy", name, spec=incoming),
+        ),
         (
             networking,
             "networkpolicies",

@@ -1,3 +1,4 @@
+# ruff: noqa: INP001, T201 - pods mount single files, whose output is the task's log
 """Wait until both databases of the run answer at every address that a test may use.
 
 They are ready already (the task deploy-test-dependencies saw to that); what may lag is their Services on this node and

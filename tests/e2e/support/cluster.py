@@ -159,7 +159,9 @@ def kubectl(*arguments: str, stdin: str | None = None) -> str:
     """Run kubectl and return what it prints; a failure shows what it said."""
     program = shutil.which("kubectl")
     assert program, "kubectl is not in PATH"
-    result = subprocess.run([program, *arguments], input=stdin, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(
+        [program, *arguments], input=stdin, capture_output=True, text=True, timeout=300, check=False
+    )
     assert result.returncode == 0, f"kubectl {' '.join(arguments)}: {result.stderr}"
     return result.stdout
 

@@ -36,7 +36,7 @@ class Repository:
         """Run git in the working copy and return what it prints."""
         command = ["git", "-C", str(self.folder), *arguments]
         result = subprocess.run(
-            command, capture_output=True, text=True, env={**os.environ, **IDENTITY}, timeout=120
+            command, capture_output=True, text=True, env={**os.environ, **IDENTITY}, timeout=120, check=False
         )
         assert result.returncode == 0, f"{command}: {result.stderr}"
         return result.stdout.strip()
@@ -44,7 +44,7 @@ class Repository:
     def commit(
         self, *, flavour: str = "kubernetes", files: dict[str, str] | None = None, message: str = "Change"
     ) -> str:
-        """Commit the miniature of that flavour (`kubernetes` or `master`) with other contents for some files; return the commit's id."""
+        """Commit the miniature of that flavour with other contents for some files; return the commit's id."""
         self.git("checkout", "--quiet", "--detach", "start")
         shutil.copytree(MINIATURE / "common", self.folder, dirs_exist_ok=True)
         shutil.copytree(MINIATURE / flavour, self.folder, dirs_exist_ok=True)
@@ -62,7 +62,12 @@ class Repository:
         self.git("push", "--quiet", "--force", server, f"{commit}:{ref}")
 
     def push_commit(
-        self, branch: str, *, flavour: str = "kubernetes", files: dict[str, str] | None = None, message: str = "Change"
+        self,
+        branch: str,
+        *,
+        flavour: str = "kubernetes",
+        files: dict[str, str] | None = None,
+        message: str = "Change",
     ) -> str:
         """Commit and push to a branch; return the commit's id."""
         commit = self.commit(flavour=flavour, files=files, message=message)

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,12 @@ class Run:
         assert found, log
         return int(found[1])
 
+    def duration_seconds(self) -> float:
+        """Return how long a finished run took, from its creation to its completion."""
+        run = self.get()
+        created = datetime.fromisoformat(run["metadata"]["creationTimestamp"])
+        return (datetime.fromisoformat(run["status"]["completionTime"]) - created).total_seconds()
+
     def leftovers(self) -> list[str]:
         """Name what the run has left in the namespace: everything but pods that have ended and keep their logs."""
         selector = f"{RUN_LABEL}={self.uid}"
@@ -158,7 +165,9 @@ class Run:
             f"{CORE}/secrets",
             f"{NETWORKING}/networkpolicies",
         ):
-            left += [f"{path.rsplit('/')[-1]}/{o['metadata']['name']}" for o in self.cluster.items(path, selector=selector)]
+            left += [
+                f"{path.rsplit('/')[-1]}/{o['metadata']['name']}" for o in self.cluster.items(path, selector=selector)
+            ]
         claims = walk_owners(self.cluster.items(f"{CORE}/persistentvolumeclaims"), self.uid)
         left += [f"persistentvolumeclaims/{claim['metadata']['name']}" for claim in claims]
         pods = self.cluster.items(f"{CORE}/pods", selector=f"tekton.dev/pipelineRunUID={self.uid}")

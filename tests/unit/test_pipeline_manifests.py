@@ -1,0 +1,233 @@
+"""What can be said of k8s/striv and the PipelineRun template without a cluster."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+STRIV = ROOT / "k8s" / "striv"
+TEMPLATE: dict[str, Any] = yaml.safe_load((ROOT / "config" / "pipelineruns" / "striv.yaml").read_text())
+PROGRAMS_OF_THE_COMMIT = ["npm-ci", "pip-install", "test"]
+WITH_TOKEN = {"deploy-test-dependencies", "delete-test-dependencies"}
+DOWNLOADING = {"checkout", "install-frontend-dependencies", "install-backend-dependencies"}
+IMAGE = re.compile(r"[a-z0-9.-]+\.[a-z]+(/[a-z0-9._-]+)+:\d+\.\d+(\.\d+)*(-[a-z]+)?")
+
+
+def read_documents() -> list[dict[str, Any]]:
+    """Return every object of k8s/striv."""
+    others = ("kustomization.yaml", "images-in-tasks.yaml")
+    found: list[dict[str, Any]] = []
+    for path in sorted(STRIV.rglob("*.yaml")):
+        if path.name not in others:
+            found += [document for document in yaml.safe_load_all(path.read_text()) if document]
+    return found
+
+
+DOCUMENTS = read_documents()
+TASKS = {task["metadata"]["name"]: task["spec"] for task in DOCUMENTS if task["kind"] == "Task"}
+PIPELINE = next(document["spec"] for document in DOCUMENTS if document["kind"] == "Pipeline")
+PIPELINE_TASKS = {task["name"]: task for task in PIPELINE["tasks"] + PIPELINE["finally"]}
+CRON_JOBS = {c["metadata"]["name"]: c["spec"] for c in DOCUMENTS if c["kind"] == "CronJob"}
+POD_SPECS = {name: spec["jobTemplate"]["spec"]["template"]["spec"] for name, spec in CRON_JOBS.items()}
+
+
+def containers(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a Task's steps, with what they take from its stepTemplate, and its sidecars."""
+    template = task.get("stepTemplate", {})
+    steps: list[dict[str, Any]] = [{**template, **step} for step in task["steps"]]
+    return steps + list(task.get("sidecars", []))
+
+
+def seconds(duration: str) -> int:
+    """Return a Go duration of whole hours, minutes and seconds."""
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", duration)
+    assert found, duration
+    hours, minutes, rest = (int(part or 0) for part in found.groups())
+    return hours * 3600 + minutes * 60 + rest
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_values_reach_scripts_through_the_environment_only(name: str) -> None:
+    for container in containers(TASKS[name]):
+        for text in (container.get("script", ""), container["image"], *container.get("command", [])):
+            assert not re.search(r"\$\((params|context|tasks|results|inputs)\b", text), text
+        for argument in container.get("args", []):
+            assert "$(params." not in argument, argument
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_container_meets_pod_security_restricted(name: str) -> None:
+    for container in containers(TASKS[name]):
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["readOnlyRootFilesystem"] is True
+        assert security["runAsNonRoot"] is True
+        assert security["runAsUser"] == security["runAsGroup"] == 65532
+        assert security["capabilities"] == {"drop": ["ALL"]}
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+@pytest.mark.parametrize("name", POD_SPECS)
+def test_every_job_meets_pod_security_restricted_and_has_no_token(name: str) -> None:
+    pod = POD_SPECS[name]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["serviceAccountName"] == "striv-ci"
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in pod["containers"]:
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert container["resources"]["limits"]["memory"]
+
+
+def test_every_image_is_a_full_name_with_an_exact_version() -> None:
+    used = [c["image"] for task in TASKS.values() for c in containers(task)]
+    used += [c["image"] for pod in POD_SPECS.values() for c in pod["containers"]]
+    assert len(used) > 15
+    for image in used:
+        assert IMAGE.fullmatch(image), image
+
+
+def test_images_are_nowhere_but_in_image_fields() -> None:
+    for path in STRIV.rglob("*"):
+        if path.is_file():
+            lines = [line.strip().removeprefix("- ") for line in path.read_text().splitlines() if "docker.io/" in line]
+            assert all(line.startswith("image: docker.io/") for line in lines), (path, lines)
+
+
+def test_only_the_tasks_that_handle_databases_have_a_token() -> None:
+    for name, task in TASKS.items():
+        sources = [s for v in task.get("volumes", []) for s in v.get("projected", {}).get("sources", [])]
+        has_token = any("serviceAccountToken" in source for source in sources)
+        assert has_token == (name in WITH_TOKEN), name
+    assert TEMPLATE["spec"]["taskRunTemplate"]["podTemplate"]["automountServiceAccountToken"] is False
+    assert {s["pipelineTaskName"] for s in TEMPLATE["spec"]["taskRunSpecs"]} == WITH_TOKEN
+    accounts = [d for d in DOCUMENTS if d["kind"] == "ServiceAccount"]
+    assert all(account["automountServiceAccountToken"] is False for account in accounts)
+    assert {account["metadata"]["name"] for account in accounts} == {
+        "default",
+        "striv-ci",
+        "test-dependencies-deployer",
+    }
+
+
+@pytest.mark.parametrize("name", sorted(WITH_TOKEN))
+def test_a_task_with_a_token_touches_nothing_of_the_commit(name: str) -> None:
+    assert "workspaces" not in TASKS[name]
+    assert "workspaces" not in PIPELINE_TASKS[name]
+    assert "runAfter" not in PIPELINE_TASKS[name]
+    values = [param["value"] for param in PIPELINE_TASKS[name]["params"]]
+    assert not [value for value in values if "$(tasks." in value]
+    assert not any("persistentVolumeClaim" in volume for volume in TASKS[name]["volumes"])
+
+
+def test_what_the_commit_executes_sees_neither_cache_nor_token() -> None:
+    seen = []
+    for name, task in TASKS.items():
+        for step in task["steps"]:
+            mounts = {mount["name"]: mount for mount in step.get("volumeMounts", [])}
+            if step["name"] in PROGRAMS_OF_THE_COMMIT:
+                seen.append((name, step["name"]))
+                assert not {"cache", "api"} & set(mounts)
+                assert "state" not in mounts or mounts["state"]["readOnly"] is True
+            elif "cache" in mounts:
+                assert step["command"] == ["python3", "-I", "/striv/scripts/dependency_cache.py"]
+    assert len(seen) == 4
+
+
+def test_a_step_mounts_only_its_own_and_the_protected_folder_of_the_cache() -> None:
+    for task in TASKS.values():
+        for step in task["steps"]:
+            for mount in step.get("volumeMounts", []):
+                if mount["name"] == "cache":
+                    own = mount["subPath"] == "$(params.cache-scope)" and mount["mountPath"].endswith("/own")
+                    protected = mount["subPath"] == "$(params.protected-cache-scope)" and mount["readOnly"] is True
+                    assert own or protected, mount
+
+
+def test_a_branch_comes_before_the_variables_that_its_name_could_expand_to() -> None:
+    for task in TASKS.values():
+        for step in task["steps"]:
+            names = [variable["name"] for variable in step.get("env", [])]
+            assert "BRANCH" not in names or names[0] == "BRANCH"
+            assert "BRANCH" not in names or "env" not in task.get("stepTemplate", {})
+
+
+def test_only_downloads_are_tried_again() -> None:
+    assert {name for name, task in PIPELINE_TASKS.items() if task.get("retries")} == DOWNLOADING
+
+
+def test_the_tests_wait_for_what_they_need() -> None:
+    needed = {"install-backend-dependencies", "write-testing-databases-conf", "deploy-test-dependencies"}
+    assert set(PIPELINE_TASKS["test-backend"]["runAfter"]) == needed
+    assert PIPELINE_TASKS["test-frontend"]["runAfter"] == ["install-frontend-dependencies"]
+    assert [task["name"] for task in PIPELINE["finally"]] == ["delete-test-dependencies"]
+
+
+def test_no_run_can_use_up_the_time_of_its_tasks_while_finally_works() -> None:
+    def longest(name: str) -> int:
+        task = PIPELINE_TASKS[name]
+        own: int = seconds(task["timeout"]) * (1 + task.get("retries", 0))
+        return own + max((longest(before) for before in task.get("runAfter", [])), default=0)
+
+    timeouts = {part: seconds(duration) for part, duration in TEMPLATE["spec"]["timeouts"].items()}
+    clean_up = PIPELINE_TASKS["delete-test-dependencies"]
+    assert max(longest(task["name"]) for task in PIPELINE["tasks"]) + seconds(clean_up["timeout"]) < timeouts["tasks"]
+    assert timeouts["tasks"] + timeouts["finally"] <= timeouts["pipeline"]
+    assert seconds(clean_up["timeout"]) < timeouts["finally"]
+    assert clean_up["onError"] == "continue"
+
+
+@pytest.mark.parametrize("name", ["mysql", "postgres"])
+def test_a_database_lives_as_long_as_a_run_may_and_not_for_ever(name: str) -> None:
+    job = CRON_JOBS[name]["jobTemplate"]["spec"]
+    assert CRON_JOBS[name]["suspend"] is True
+    assert job["activeDeadlineSeconds"] == seconds(TEMPLATE["spec"]["timeouts"]["pipeline"])
+    assert job["ttlSecondsAfterFinished"] <= 60
+    assert all("emptyDir" in volume for volume in POD_SPECS[name]["volumes"])
+
+
+def test_the_template_fits_the_pipeline() -> None:
+    declared = {param["name"]: param for param in PIPELINE["params"]}
+    given = {param["name"]: param["value"] for param in TEMPLATE["spec"]["params"]}
+    assert set(given) <= set(declared)
+    assert {name for name, param in declared.items() if "default" not in param} <= set(given)
+    assert TEMPLATE["spec"]["pipelineRef"] == {"name": "deploy-striv"}
+    assert [w["name"] for w in TEMPLATE["spec"]["workspaces"]] == [w["name"] for w in PIPELINE["workspaces"]]
+    assert TEMPLATE["metadata"]["annotations"]["tekton.dev/auto-cleanup-pvc"] == "true"
+    assert given["repo-url"] == "https://github.com/bittrance/striv"
+
+
+@pytest.mark.parametrize("name", PIPELINE_TASKS)
+def test_each_task_of_the_pipeline_gets_what_it_declares(name: str) -> None:
+    pipeline_task = PIPELINE_TASKS[name]
+    task = TASKS[pipeline_task["taskRef"]["name"]]
+    given = {param["name"] for param in pipeline_task.get("params", [])}
+    assert given == {param["name"] for param in task.get("params", [])}
+    bound = {workspace["name"] for workspace in pipeline_task.get("workspaces", [])}
+    assert bound == {workspace["name"] for workspace in task.get("workspaces", [])}
+
+
+def test_kustomize_takes_every_file() -> None:
+    kustomization = yaml.safe_load((STRIV / "kustomization.yaml").read_text())
+    listed = set(kustomization["resources"]) | set(kustomization["configurations"]) | {"kustomization.yaml"}
+    listed |= {file for generator in kustomization["configMapGenerator"] for file in generator["files"]}
+    present = {
+        str(path.relative_to(STRIV)) for path in STRIV.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert present - {"pin-digests.sh"} == listed
+
+
+def test_mounted_scripts_exist() -> None:
+    used = {
+        argument.removeprefix("/striv/scripts/")
+        for task in TASKS.values()
+        for step in task["steps"]
+        for argument in step.get("command", [])
+        if argument.startswith("/striv/scripts/")
+    }
+    used |= {c.removeprefix("/striv/scripts/") for c in POD_SPECS["prune-cache"]["containers"][0]["command"][2:]}
+    assert used == {path.name for path in (STRIV / "scripts").glob("*.py")}

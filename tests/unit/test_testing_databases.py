@@ -1,0 +1,160 @@
+"""When databases count as ready, when waiting for them ends, and what is said then."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.support.scripts import load_script
+
+databases = load_script("testing_databases")
+conf = load_script("testing_databases_conf")
+STRIV = Path(__file__).resolve().parents[2] / "k8s" / "striv"
+TEMPLATES = {d["metadata"]["name"]: d for d in yaml.safe_load_all((STRIV / "databases.yaml").read_text()) if d}
+UID = "0a000000-0000-0000-0000-000000000001"
+
+Pod = dict[str, Any]
+
+
+def pod(kind: str, *, node: str = "node1", ready: bool = False, phase: str = "Running", **state: Any) -> Pod:
+    """Return a database's pod as the API server would."""
+    conditions = [
+        {"type": "Ready", "status": str(ready)},
+        {"type": "PodScheduled", "status": str(bool(node)), "message": "0/1 nodes"},
+    ]
+    status: dict[str, Any] = {"phase": phase, "conditions": conditions}
+    if state:
+        status["containerStatuses"] = [{"state": state}]
+    return {
+        "metadata": {"name": kind, "labels": {"app.kubernetes.io/name": kind}},
+        "spec": {"nodeName": node},
+        "status": status,
+    }
+
+
+def wait(snapshots: Iterable[list[Pod]], *, seconds_between: float = 1.0) -> None:
+    """Wait for both databases, by snapshots that are so many seconds apart."""
+    now = [0.0]
+
+    def ticking() -> Iterator[list[Pod]]:
+        for snapshot in snapshots:
+            yield snapshot
+            now[0] += seconds_between
+
+    databases.wait_until_ready(ticking(), kinds=["mysql", "postgres"], ready_seconds=20, clock=lambda: now[0])
+
+
+def problem(snapshots: Iterable[list[Pod]]) -> str:
+    """Return why waiting ended."""
+    with pytest.raises(databases.ProblemError) as raised:
+        wait(snapshots)
+    return str(raised.value)
+
+
+def test_waiting_ends_when_both_are_ready() -> None:
+    seen = []
+
+    def snapshots() -> Iterator[list[Pod]]:
+        for mysql, postgres in [(False, False), (False, True), (True, True), (True, True)]:
+            seen.append((mysql, postgres))
+            yield [pod("mysql", ready=mysql), pod("postgres", ready=postgres)]
+
+    wait(snapshots())
+
+    assert seen[-1] == (True, True)
+    assert len(seen) == 3
+
+
+def test_the_one_that_does_not_answer_is_named() -> None:
+    stuck = [[pod("mysql", running={}), pod("postgres", ready=True)]] * 40
+
+    assert problem(stuck) == "mysql is not ready after 20 s: it runs and does not answer a query"
+
+
+def test_time_without_a_node_does_not_count() -> None:
+    waiting = [[pod("mysql", node=""), pod("postgres", ready=True)]] * 100
+    starting = [[pod("mysql"), pod("postgres", ready=True)]] * 15
+
+    wait([*waiting, *starting, [pod("mysql", ready=True), pod("postgres", ready=True)]])
+
+
+def test_a_database_without_a_node_or_pod_is_told_when_time_is_up() -> None:
+    assert "mysql: no node has room for it: 0/1 nodes" in problem([[pod("mysql", node="")]])
+    assert "postgres: it has no pod: the namespace's quota may be used up" in problem([[pod("mysql", node="")]])
+
+
+def test_an_ended_database_ends_the_waiting_at_once() -> None:
+    killed = pod("postgres", phase="Failed", terminated={"exitCode": 137, "reason": "OOMKilled"})
+    evicted = pod("postgres", phase="Failed")
+    evicted["status"]["reason"] = "Evicted"
+
+    assert problem([[pod("mysql"), killed]]) == "postgres failed: it ended with exit code 137 (OOMKilled)"
+    assert problem([[pod("mysql"), evicted]]).startswith("postgres failed: Evicted, ")
+
+
+@pytest.mark.parametrize("reason", ["InvalidImageName", "ErrImageNeverPull"])
+def test_an_image_that_can_never_work_ends_the_waiting_at_once(reason: str) -> None:
+    broken = pod("mysql", phase="Pending", waiting={"reason": reason, "message": "why"})
+
+    assert problem([[broken]]) == f"mysql failed: {reason}: why"
+
+
+def test_an_image_that_cannot_be_pulled_may_come_later() -> None:
+    pulling = pod("mysql", phase="Pending", waiting={"reason": "ImagePullBackOff", "message": "back-off"})
+    both = [pod("mysql", ready=True), pod("postgres", ready=True)]
+
+    wait([[pulling]] * 10 + [both])
+    assert problem([[pulling]] * 40) == "mysql is not ready after 20 s: ImagePullBackOff: back-off"
+
+
+@pytest.mark.parametrize("kind", ["mysql", "postgres"])
+def test_a_job_is_its_template_with_name_owner_label_and_secret(kind: str) -> None:
+    template = TEMPLATES[kind]
+    before = json.dumps(template)
+
+    job = databases.job_manifest(kind, template, run="striv-1", uid=UID)
+
+    assert job["metadata"]["name"] == f"{kind}-{UID}"
+    assert [owner["kind"] for owner in job["metadata"]["ownerReferences"]] == ["PipelineRun"]
+    assert job["spec"]["template"]["metadata"]["labels"]["striv-receiver.dev/pipeline-run-uid"] == UID
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    assert container.pop("envFrom") == [{"secretRef": {"name": f"{kind}-{UID}"}}]
+    job["spec"]["template"]["metadata"]["labels"].pop("striv-receiver.dev/pipeline-run-uid")
+    assert job["spec"] == template["spec"]["jobTemplate"]["spec"]
+    assert json.dumps(template) == before
+
+
+@pytest.mark.parametrize("kind", ["mysql", "postgres"])
+def test_all_that_belongs_to_a_job_goes_with_it(kind: str) -> None:
+    made = databases.dependents(kind, {"metadata": {"uid": "job-uid"}}, uid=UID, password="x")
+
+    assert [resource for _, resource, _ in made] == [
+        "secrets",
+        "services",
+        "networkpolicies",
+        "networkpolicies",
+    ]
+    for _, _, manifest in made:
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": f"{kind}-{UID}", "uid": "job-uid"}
+        assert manifest["metadata"]["ownerReferences"] == [owner]
+        assert len(manifest["metadata"]["name"]) <= 63
+        assert manifest["metadata"]["labels"]["striv-receiver.dev/pipeline-run-uid"] == UID
+
+
+def test_the_configuration_has_strivs_own_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_RUN_UID", UID)
+    monkeypatch.setenv("DATABASE_PASSWORD", 'quote " and \\ and $(id)')
+    path = tmp_path / "testing-databases.json"
+    path.symlink_to(tmp_path / "elsewhere")
+
+    conf.main(path)
+
+    written = dict(json.loads(path.read_text()))
+    assert set(written) == {"sqlite", "mysql", "postgres"}
+    assert written["mysql"]["database"] == written["postgres"]["dbname"] == "striv_test"
+    assert written["mysql"]["password"] == 'quote " and \\ and $(id)'
+    assert written["mysql"]["host"] == f"mysql-{UID}"
+    assert not (tmp_path / "elsewhere").exists()

@@ -41,10 +41,14 @@ class RejectedError(ReceiverError):
 
 
 class TransientError(ReceiverError):
-    """What failed may work later; `retry_after_seconds` is what the other side asked for, if it did."""
+    """What failed may work later; `retry_after_seconds` is what the other side asked for, if it did.
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+    `in_doubt` is whether the step may have been done all the same, its answer lost.
+    """
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None, in_doubt: bool = False) -> None:
         self.retry_after_seconds = retry_after_seconds
+        self.in_doubt = in_doubt
         super().__init__(message)
 
 

@@ -90,7 +90,7 @@ def _cluster(folder: Path) -> tuple[Path | None, str]:
         return None, ""
     plane = ControlPlane.start(folder / "controlplane", keep=True, using=using)
     say(f"API server: {plane.server}")
-    return plane.kubeconfig, using.search_path
+    return plane.kubeconfig, str(using["kubectl"].parent)
 
 
 def _stop_cluster(folder: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import click
+from sqlalchemy import Engine
 
 from receiver.cli.common import Context, shown_time
 from receiver.core.events import decode_push
@@ -15,7 +16,7 @@ from receiver.core.triggers import decide
 from receiver.errors import PermanentError
 from receiver.journal.intake import Wanted
 from receiver.journal.queries import DeliveryRecord, JobRecord, Records
-from receiver.journal.wake import Waker
+from receiver.journal.wake import open_waker
 
 _OUTPUT = click.option(
     "--output",
@@ -89,8 +90,9 @@ def retry(context: Context, delivery: str | None, dead: bool) -> None:
     """Give the dead jobs of one delivery, or of all, another life: the same run as before."""
     if (delivery is None) != dead:
         raise click.UsageError("give either a DELIVERY or --dead")
-    revived = Records(context.open_journal()).retry(delivery, now=time.time())
-    _wake(context)
+    engine = context.open_journal()
+    revived = Records(engine).retry(delivery, now=time.time())
+    _wake(engine)
     click.echo(f"{revived} dead job{'' if revived == 1 else 's'} waiting again")
     if not revived and delivery is not None:
         raise PermanentError(
@@ -103,11 +105,13 @@ def retry(context: Context, delivery: str | None, dead: bool) -> None:
 @click.pass_obj
 def replay(context: Context, delivery: str) -> None:
     """Ask for a new run of an old push, beside the run that it had. Today's configuration decides."""
-    records = Records(context.open_journal())
+    engine = context.open_journal()
+    records = Records(engine)
     record = records.find(delivery)
     if record.push_key is None:
         raise PermanentError(f"the delivery {record.guid} was ignored ({record.reason}): it has no push to replay")
-    push = decode_push(records.payload(record.push_key), with_files=False)
+    with_files = any(trigger.reads_files for trigger in context.triggers)
+    push = decode_push(records.payload(record.push_key), with_files=with_files)
     decisions = decide(context.triggers, push)
     again = [Wanted(decision.trigger.name, decision.trigger.name_prefix) for decision in decisions if decision.matched]
     if not again:
@@ -115,14 +119,13 @@ def replay(context: Context, delivery: str) -> None:
         raise PermanentError(f"no trigger matches this push today: {why}")
     for job in records.replay(delivery, push, again, now=time.time()):
         click.echo(f"new run {job.run_name} (trigger {job.trigger}, generation {job.generation})")
-    _wake(context)
+    _wake(engine)
 
 
-def _wake(context: Context) -> None:
-    if (file := context.journal_file()) is not None:
-        waker = Waker(file)
-        waker.wake()
-        waker.close()
+def _wake(engine: Engine) -> None:
+    waker = open_waker(engine)
+    waker.wake()
+    waker.close()
 
 
 def _as_dict(record: DeliveryRecord) -> dict[str, Any]:

@@ -9,10 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import click
 import uvloop
-from prometheus_client import REGISTRY
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from receiver.cli.common import EXIT_FAILED, Context, split_address
 from receiver.clients.cluster import Cluster
@@ -21,16 +22,19 @@ from receiver.journal.engine import journal_url, open_engine
 from receiver.journal.intake import Intake
 from receiver.journal.jobs import Jobs
 from receiver.journal.migrate import check_objects, migrate
-from receiver.journal.wake import Alarm, Waker
+from receiver.journal.prune import Retention, prune
+from receiver.journal.wake import open_alarm, open_waker
 from receiver.journal.writer import BatchWriter, LoopCompletions
 from receiver.logs import set_up_logging
+from receiver.private import PrivatePort
 from receiver.serve.admission import Admission
 from receiver.serve.app import Plane, create_app
 from receiver.serve.gate import Gate
+from receiver.serve.observe import Observer
 from receiver.serve.secrets import SecretFiles
 from receiver.serve.server import Front, wait
 from receiver.serve.server import serve as serve_front
-from receiver.work.private import PrivatePort
+from receiver.work.metrics import JournalCollector, WorkMetrics
 from receiver.work.worker import Parts, Worker
 
 _log = logging.getLogger("receiver")
@@ -48,19 +52,24 @@ def serve(context: Context) -> None:
 
 async def _serve(context: Context) -> None:
     settings = context.settings
-    file = context.journal_file()
-    if file is None:
-        raise SettingsError("PostgreSQL is not supported yet; set journal.url to sqlite:////absolute/path/journal.db")
     secrets = SecretFiles(settings, clock=time.monotonic)
     gate = Gate(secrets, max_body_bytes=settings.serve.max_body_bytes)
-    waker = Waker(file)
-    intake = Intake(context.open_journal(), woken=waker.wake)
+    engine = context.open_journal()
+    waker = open_waker(engine)
+    intake = Intake(engine, woken=waker.wake)
     writer = BatchWriter(intake.take, completions=LoopCompletions(asyncio.get_running_loop()))
     admission = Admission(context.triggers, settings.journal.replay_window_days, settings.journal.max_stored_body_bytes)
-    app = create_app(Plane(gate, admission, writer, wait), path=settings.serve.path)
+    registry = CollectorRegistry()
+    observer = Observer(registry)
+    app = create_app(Plane(gate, admission, writer, wait, observer), path=settings.serve.path)
     front = Front(
-        gate, app.wsgi_app, path=settings.serve.path, body_timeout_seconds=settings.serve.body_timeout_seconds
+        gate,
+        app.wsgi_app,
+        observer,
+        path=settings.serve.path,
+        body_timeout_seconds=settings.serve.body_timeout_seconds,
     )
+    private = _private_port("serve.metrics_listen", settings.serve.metrics_listen, registry, lambda: True)
     host, port = split_address(settings.serve.listen)
 
     def ready() -> None:
@@ -72,6 +81,8 @@ async def _serve(context: Context) -> None:
     await serve_front(front, host=host, port=port, shutdown_seconds=settings.serve.shutdown_seconds, ready=ready)
     await asyncio.to_thread(writer.close)
     waker.close()
+    if private is not None:
+        private.close()
     _log.info("stopped")
 
 
@@ -81,16 +92,22 @@ def work(context: Context) -> None:
     """Create and follow PipelineRuns: the private plane. Holds the cluster token, never a webhook secret."""
     settings = context.settings
     set_up_logging(settings.log)
-    file = context.journal_file()
-    if file is None:
-        raise SettingsError("PostgreSQL is not supported yet; set journal.url to sqlite:////absolute/path/journal.db")
     engine = context.open_journal(durable=False)
     check_objects(engine)
-    cluster = Cluster(
-        settings.cluster, folder=settings.folder, connections=settings.work.concurrency + _SPARE_CONNECTIONS
-    )
-    worker = Worker(Parts(settings.work, context.triggers, Jobs(engine), cluster, Alarm(file)))
-    private = _private_port(settings.work.listen, worker)
+    registry = CollectorRegistry()
+    metrics = WorkMetrics(registry)
+    connections = settings.work.concurrency + _SPARE_CONNECTIONS
+    cluster = Cluster(settings.cluster, folder=settings.folder, connections=connections, observe=metrics.called)
+    kept = settings.journal
+    retention = Retention(kept.keep_days, kept.keep_count, kept.replay_window_days)
+    jobs = Jobs(engine)
+
+    def forget(now: float) -> int:
+        return prune(engine, retention, now=now)
+
+    worker = Worker(Parts(settings.work, context.triggers, jobs, cluster, open_alarm(engine), metrics, forget))
+    registry.register(JournalCollector(jobs, circuit_is_open=worker.circuit_is_open))
+    private = _private_port("work.listen", settings.work.listen, registry, worker.healthy)
 
     def stop(_number: int, _frame: object) -> None:
         # A second signal ends the process at once.
@@ -107,16 +124,17 @@ def work(context: Context) -> None:
     _log.info("stopped")
 
 
-def _private_port(listen: str | None, worker: Worker) -> PrivatePort | None:
+def _private_port(
+    setting: str, listen: str | None, registry: CollectorRegistry, healthy: Callable[[], bool]
+) -> PrivatePort | None:
     if listen is None:
         return None
     host, port = split_address(listen)
+    ProcessCollector(registry=registry)
     try:
-        private = PrivatePort(host, port, registry=REGISTRY, healthy=worker.healthy)
+        private = PrivatePort(host, port, registry=registry, healthy=healthy)
     except OSError as error:
-        raise SettingsError(
-            f"work.listen: cannot listen on {listen} ({error.strerror}); choose another port"
-        ) from error
+        raise SettingsError(f"{setting}: cannot listen on {listen} ({error.strerror}); choose another port") from error
     private.start()
     return private
 

@@ -55,7 +55,8 @@ def send(payload: Path, url: str, secret_file: Path, event: str, guid: str | Non
         sys.exit(EXIT_FAILED)
     click.echo(f"{response.status_code} {response.reason}", err=True)
     click.echo(response.text.rstrip("\n"))
-    if not response.ok:
+    # A redirect is none of GitHub's successes, and none of ours.
+    if not 200 <= response.status_code < 300:
         sys.exit(EXIT_PROBLEMS)
 
 

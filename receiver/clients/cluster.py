@@ -37,11 +37,22 @@ class WatchExpiredError(TransientError):
 class Cluster:
     """One API server. Safe to use from several threads."""
 
-    def __init__(self, settings: ClusterSettings, *, folder: Path, connections: int) -> None:
-        """Raises SettingsError when there is neither a kubeconfig nor a pod's ServiceAccount."""
+    def __init__(
+        self,
+        settings: ClusterSettings,
+        *,
+        folder: Path,
+        connections: int,
+        observe: Callable[[str, int], None] = lambda _method, _status: None,
+    ) -> None:
+        """`observe` is told of every call: the method's name and the HTTP status, 0 for no answer.
+
+        Raises SettingsError when there is neither a kubeconfig nor a pod's ServiceAccount.
+        """
         self._settings = settings
         self._folder = folder
         self._connections = connections
+        self._observe = observe
         self._timeout = (settings.connect_timeout_seconds, settings.read_timeout_seconds)
         self._objects: Any = None
         self._api: Any = None
@@ -187,12 +198,17 @@ class Cluster:
     def _raw(self, method: Callable[..., Any], **arguments: Any) -> Any:
         if "plural" in arguments:
             arguments |= {"group": _GROUP, "version": _VERSION}
+        name = method.__name__.removesuffix("_with_http_info")
         try:
-            return method(**arguments)
+            answer = method(**arguments)
         except client.ApiException as error:
+            self._observe(name, error.status or 0)
             raise _translated(error) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise OutageError(f"the API server does not answer: {_cause(error)}") from error
+            self._observe(name, 0)
+            raise OutageError(f"the API server does not answer: {_cause(error)}", in_doubt=True) from error
+        self._observe(name, 200)
+        return answer
 
 
 class _ExistsError(PermanentError):
@@ -231,9 +247,9 @@ def _translated(error: client.ApiException) -> ReceiverError:
         return NotFoundError(message)
     # A webhook that cannot be called is Tekton being away, and no fault of the object.
     if status in (0, 401, 502, 503, 504) or (status == 500 and "failed calling webhook" in message):
-        return OutageError(message, retry_after_seconds=retry_after)
+        return OutageError(message, retry_after_seconds=retry_after, in_doubt=status != 401)
     if status in (408, 429) or status >= 500 or (status == 403 and "exceeded quota" in message):
-        return TransientError(message, retry_after_seconds=retry_after)
+        return TransientError(message, retry_after_seconds=retry_after, in_doubt=status >= 500)
     return PermanentError(message)
 
 

@@ -8,6 +8,8 @@ import msgspec
 
 _BULK = ("added", "removed", "modified")
 _LONGEST_MESSAGE = 4_096  # characters
+_CUT = "\N{HORIZONTAL ELLIPSIS}"
+"""Stands where a message was cut, so that what it happens to end with then is not taken for a trailer."""
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _object = msgspec.json.Decoder(dict[str, Any])
 _encode = msgspec.json.Encoder().encode
@@ -27,8 +29,8 @@ def bounded_payload(payload: bytes, *, limit_bytes: int) -> bytes | None:
         head = _object.decode(fields["head_commit"])
         for name in _BULK:
             head.pop(name, None)
-        if isinstance(head.get("message"), str):
-            head["message"] = head["message"][:_LONGEST_MESSAGE]
+        if isinstance(head.get("message"), str) and len(head["message"]) > _LONGEST_MESSAGE:
+            head["message"] = head["message"][:_LONGEST_MESSAGE] + _CUT
         fields["head_commit"] = msgspec.Raw(_encode(head))
     rest = _encode(fields)
     return rest if len(rest) <= limit_bytes else None

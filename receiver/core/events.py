@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 from datetime import datetime
-from typing import TypeVar
+from typing import Annotated, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -24,6 +24,9 @@ _UTF8 = codecs.getincrementaldecoder("utf-8")
 _SLICE_BYTES = 64 * 1024
 _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _EVENT = re.compile(r"[a-z_]{1,64}")
+_LONGEST_REF = 1_000  # characters; GitHub refuses names of more than 255 bytes (GH002)
+_Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""What a database column and a label can hold; a wider number would fail only where it is stored."""
 _FULL_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}")
 
 
@@ -86,9 +89,9 @@ class _HeadCommit(msgspec.Struct):
 
 
 class _Repository(msgspec.Struct):
-    id: int
+    id: _Id
     full_name: str
-    pushed_at: int | str | None = None
+    pushed_at: Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | str | None = None
 
 
 class _Pusher(msgspec.Struct):
@@ -96,7 +99,7 @@ class _Pusher(msgspec.Struct):
 
 
 class _Installation(msgspec.Struct):
-    id: int | None = None
+    id: _Id | None = None
 
 
 class _Push(msgspec.Struct):
@@ -172,13 +175,17 @@ def _check_utf8(payload: bytes) -> None:
 
 def _form_payload(body: bytes) -> bytes:
     try:
+        # A form is ASCII by itself. As text, because parse_qsl fails on bytes that stand for anything else.
         # One field is expected; a limit on their number keeps a hostile form from costing more than its bytes.
-        fields = [value for name, value in parse_qsl(body, max_num_fields=8) if name == b"payload"]
+        fields = parse_qsl(body.decode("ascii"), max_num_fields=8, errors="surrogateescape")
     except ValueError as error:
-        raise RejectedError(400, "form", "the form has more fields than GitHub sends") from error
-    if len(fields) != 1:
+        raise RejectedError(
+            400, "form", "the form has raw non-ASCII bytes, or more fields than GitHub sends"
+        ) from error
+    payloads = [value for name, value in fields if name == "payload"]
+    if len(payloads) != 1:
         raise RejectedError(400, "form", "the form has to have exactly one field `payload`")
-    return fields[0]
+    return payloads[0].encode("utf-8", "surrogateescape")
 
 
 def decode_push(payload: bytes, *, with_files: bool) -> Push:
@@ -191,6 +198,8 @@ def decode_push(payload: bytes, *, with_files: bool) -> Push:
     check = check_ref(decoded.ref)
     if check is not None:
         raise RejectedError(400, "ref", f"`ref` is not a ref that git allows: {check}")
+    if len(decoded.ref) > _LONGEST_REF:
+        raise RejectedError(400, "ref", f"`ref` is longer than {_LONGEST_REF} characters")
     head = decoded.head_commit
     for name, value in (
         ("before", decoded.before),
@@ -199,8 +208,7 @@ def decode_push(payload: bytes, *, with_files: bool) -> Push:
     ):
         if not is_object_id(value):
             raise RejectedError(400, "object-id", f"`{name}` is not 40 or 64 lower-case hex digits")
-    if not _FULL_NAME.fullmatch(decoded.repository.full_name):
-        raise RejectedError(400, "repository", "`repository.full_name` is not owner/name")
+    _check_full_name(decoded.repository.full_name)
     deleted = decoded.deleted or is_zero_id(decoded.after)
     created = decoded.created or is_zero_id(decoded.before)
     # `after` of an annotated tag is the tag object; only head_commit names the commit that can be tested.
@@ -228,9 +236,17 @@ def decode_push(payload: bytes, *, with_files: bool) -> Push:
 
 
 def named_repository(payload: bytes) -> str | None:
-    """Return owner/name of the repository that any event is about, where it says so."""
+    """Return owner/name of the repository that any event is about, where it says so; raises RejectedError(400)."""
     event = _decoded(_anything, payload)
-    return event.repository.full_name if event.repository and event.repository.full_name else None
+    if event.repository is None or not event.repository.full_name:
+        return None
+    _check_full_name(event.repository.full_name)
+    return event.repository.full_name
+
+
+def _check_full_name(name: str) -> None:
+    if not _FULL_NAME.fullmatch(name):
+        raise RejectedError(400, "repository", "`repository.full_name` is not owner/name")
 
 
 def _decoded(decoder: msgspec.json.Decoder[_T], payload: bytes) -> _T:

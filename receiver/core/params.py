@@ -77,6 +77,13 @@ def check_source(source: str) -> str | None:
     return None
 
 
+def check_default(default: Value | None) -> str | None:
+    """Return what is wrong with the default of a parameter, None when it is usable."""
+    if default is not None and any("$(" in text for text in _texts(default)):
+        return "the default holds `$(`, which Tekton would expand; write it into the template or the Pipeline instead"
+    return None
+
+
 class ParamReader:
     """Fills a trigger's params; the payload decoder is built once and reads nothing but the paths asked for."""
 

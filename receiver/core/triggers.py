@@ -10,7 +10,7 @@ from typing import Any
 from receiver.core.events import Push
 from receiver.core.filters import FilterError, GlobError, PushFilter
 from receiver.core.identity import run_name
-from receiver.core.params import ParamReader, ParamRule, check_source
+from receiver.core.params import ParamReader, ParamRule, check_default, check_source
 from receiver.errors import SettingsError
 from receiver.settings import ParamSettings, PushSettings, Settings, Template, TriggerSettings
 
@@ -141,6 +141,8 @@ def _rules(settings: Settings, path: str, trigger: TriggerSettings, template: Te
             )
         rule = value if isinstance(value, ParamSettings) else ParamSettings(source=value)
         if problem := check_source(rule.source):
+            raise settings.document.error(place, problem)
+        if problem := check_default(rule.default):
             raise settings.document.error(place, problem)
         rules.append(ParamRule(name=name, source=rule.source, default=rule.default))
     return rules

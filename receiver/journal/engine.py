@@ -64,7 +64,7 @@ def open_engine(url: URL, *, durable: bool = True, mounts: Path = _MOUNTS) -> En
     """
     file = sqlite_path(url)
     if file is None:
-        return _postgresql(url)
+        return _postgresql(url, durable=durable)
     module = sqlite_module()
     if not safe_sqlite(module.sqlite_version_info):
         raise SettingsError(
@@ -88,6 +88,8 @@ def open_engine(url: URL, *, durable: bool = True, mounts: Path = _MOUNTS) -> En
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
+        # Only a new file takes this: pruned pages can then be given back without rewriting the whole.
+        cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         # A file whose schema was tampered with could otherwise run functions from its views and triggers.
@@ -103,7 +105,13 @@ def open_engine(url: URL, *, durable: bool = True, mounts: Path = _MOUNTS) -> En
     return engine
 
 
-def _postgresql(url: URL) -> Engine:
+def _postgresql(url: URL, *, durable: bool) -> Engine:
+    options = {
+        "statement_timeout": 5_000,
+        "lock_timeout": 2_000,
+        "idle_in_transaction_session_timeout": 10_000,
+        "synchronous_commit": "on" if durable else "off",
+    }
     return sqlalchemy.create_engine(
         url,
         pool_size=4,
@@ -112,7 +120,7 @@ def _postgresql(url: URL) -> Engine:
         pool_timeout=BUSY_TIMEOUT_SECONDS,
         connect_args={
             "connect_timeout": 3,
-            "options": "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000",
+            "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
         },
     )
 

@@ -6,17 +6,23 @@ Every change names the state that it expects, and where a lease is held, the lea
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, delete, func, select, text, update
 
 from receiver.journal.engine import reading, writing
 from receiver.journal.intake import transition_row
-from receiver.journal.schema import DEAD, FINISHED, STARTED, WAITING, jobs, pushes, revivals, transitions
+from receiver.journal.schema import DEAD, FINISHED, STARTED, WAITING, deliveries, jobs, pushes, revivals, transitions
 
 _LONGEST_PAYLOAD_BYTES = 32 * 1024 * 1024  # twice what journal.max_stored_body_bytes can be set to
+
+
+_CLAIM_LOCK = 7_235_948_121
+_FREE = 0.0
+_IN_DOUBT = 1.0
+"""A `lease_until` of 0 says: no run of this job can exist. Any other, run out or not: it may, so it counts as active."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +74,30 @@ class Change:
 
 def started(job: Job, *, run_name: str, run_uid: str, at: float) -> Change:
     """The run exists."""
-    values = {"run_name": run_name, "run_uid": run_uid, "started_at": at, "lease_until": 0.0}
+    values = {"run_name": run_name, "run_uid": run_uid, "started_at": at, "lease_until": _FREE}
     return Change(job, WAITING, STARTED, "created", at, values, job.lease)
 
 
-def postponed(job: Job, *, due_at: float, reason: str, at: float, counts: bool) -> Change:
-    """The step failed and may work later; `counts` is whether it uses up the job's patience."""
-    values = {"due_at": due_at, "lease_until": 0.0, "attempts": job.attempts + int(counts), "message": reason}
+def postponed(job: Job, *, due_at: float, reason: str, at: float, counts: bool, in_doubt: bool) -> Change:
+    """The step failed and may work later; `counts` is whether it uses up the job's patience, `in_doubt` whether it was done."""
+    values = {
+        "due_at": due_at,
+        "lease_until": _IN_DOUBT if in_doubt else _FREE,
+        "attempts": job.attempts + int(counts),
+        "message": reason,
+    }
     return Change(job, WAITING, WAITING, reason, at, values, job.lease)
 
 
 def salted(job: Job, *, at: float) -> Change:
     """A foreign object has the name: try at once under another."""
-    values = {"salt": job.salt + 1, "due_at": at, "lease_until": 0.0}
+    values = {"salt": job.salt + 1, "due_at": at, "lease_until": _FREE}
     return Change(job, WAITING, WAITING, "name taken by a foreign object", at, values, job.lease)
 
 
 def died(job: Job, *, reason: str, message: str, at: float) -> Change:
     """Trying again cannot help: a person has to change something."""
-    values = {"reason": reason, "message": message, "lease_until": 0.0, "finished_at": at}
+    values = {"reason": reason, "message": message, "lease_until": _FREE, "finished_at": at}
     return Change(job, WAITING, DEAD, reason, at, values, job.lease)
 
 
@@ -115,18 +126,21 @@ class Jobs:
             due = connection.execute(select(func.min(claimable)).where(jobs.c.state == WAITING)).scalar()
         return now if asked is not None else due
 
-    def claim(self, *, now: float, limit: int, lease_seconds: float) -> list[Job]:
-        """Take up to `limit` due jobs under a fresh lease, oldest first; dead ones that were redelivered live again first."""
+    def claim(
+        self, *, now: float, limit: int, lease_seconds: float, max_active: Mapping[str, int] | None = None
+    ) -> list[Job]:
+        """Take up to `limit` due jobs under a fresh lease; dead ones that were redelivered live again first.
+
+        `max_active` bounds the runs of a trigger that may exist at once. What is in doubt counts as existing and is tried
+        first, so not even a killed worker's lost run lets one more start. Branches take turns within a bounded trigger.
+        """
         with writing(self._engine) as connection:
             _revive_asked(connection, now)
-            query = (
-                select(jobs, pushes.c.body)
-                .join(pushes, pushes.c.push_key == jobs.c.push_key, isouter=True)
-                .where(jobs.c.state == WAITING, jobs.c.due_at <= now, jobs.c.lease_until <= now)
-                .order_by(jobs.c.due_at, jobs.c.id)
-                .limit(limit)
-            )
-            rows = connection.execute(query.with_for_update(skip_locked=True, of=jobs)).all()
+            if max_active and connection.dialect.name == "postgresql":
+                # Two workers that count at the same time would both see room.
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIM_LOCK})
+            ids = _claimable(connection, now=now, limit=limit, max_active=max_active or {})
+            rows = _locked(connection, ids, now)
             if rows:
                 held = {"lease": jobs.c.lease + 1, "lease_until": now + lease_seconds}
                 connection.execute(update(jobs).where(jobs.c.id.in_([row.id for row in rows])).values(held))
@@ -138,7 +152,7 @@ class Jobs:
             for job in held:
                 still = (jobs.c.id == job.id) & (jobs.c.lease == job.lease) & (jobs.c.state == WAITING)
                 # A recorded step has given its lease back; renewing it late would only delay the next attempt.
-                still &= jobs.c.lease_until > 0.0
+                still &= jobs.c.lease_until > _IN_DOUBT
                 connection.execute(update(jobs).where(still).values(lease_until=until))
 
     def apply(self, changes: Sequence[Change]) -> list[bool]:
@@ -146,9 +160,18 @@ class Jobs:
         with writing(self._engine) as connection:
             return [_apply(connection, change) for change in changes]
 
-    def release(self, held: Iterable[Job], *, now: float) -> None:
+    def release(self, held: Iterable[Job]) -> None:
         """Give leases back, so that nobody has to wait for them to run out."""
-        self.renew(held, until=now)
+        self.renew(held, until=_IN_DOUBT)
+
+    def summary(self) -> tuple[dict[str, int], float | None, float | None]:
+        """Return the number of jobs by state, since when the oldest waiting one waits, and when the last delivery came in."""
+        counts = dict.fromkeys((WAITING, STARTED, FINISHED, DEAD), 0)
+        with reading(self._engine) as connection:
+            counts |= dict(connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).tuples().all())
+            oldest = connection.execute(select(func.min(jobs.c.waiting_since)).where(jobs.c.state == WAITING)).scalar()
+            newest = connection.execute(select(func.max(deliveries.c.received_at))).scalar()
+        return counts, oldest, newest
 
     def started(self) -> list[StartedJob]:
         """Return all jobs whose runs have no outcome yet."""
@@ -159,6 +182,45 @@ class Jobs:
             StartedJob(row.id, bytes(row.job_key), row.trigger, row.guid, row.run_name, row.run_uid or "")
             for row in rows
         ]
+
+
+def _claimable(connection: Connection, *, now: float, limit: int, max_active: Mapping[str, int]) -> list[int]:
+    due = (jobs.c.state == WAITING) & (jobs.c.due_at <= now) & (jobs.c.lease_until <= now)
+    bounded = list(max_active)
+    free = due & (jobs.c.trigger.not_in(bounded) | (jobs.c.lease_until > _FREE)) if bounded else due
+    found = list(
+        connection.execute(select(jobs.c.id).where(free).order_by(jobs.c.due_at, jobs.c.id).limit(limit)).scalars()
+    )
+    if not bounded:
+        return found
+    exists = (jobs.c.state == STARTED) | ((jobs.c.state == WAITING) & (jobs.c.lease_until > _FREE))
+    counts = select(jobs.c.trigger, func.count()).where(exists, jobs.c.trigger.in_(bounded)).group_by(jobs.c.trigger)
+    active: dict[str, int] = dict(connection.execute(counts).tuples().all())
+    for trigger, most in max_active.items():
+        room = min(most - active.get(trigger, 0), limit - len(found))
+        if room > 0:
+            found += connection.execute(_in_turns(due & (jobs.c.trigger == trigger), room)).scalars()
+    return found
+
+
+def _in_turns(due: ColumnElement[bool], room: int) -> Select[tuple[int]]:
+    """The oldest job of each branch, then the second of each, and so on."""
+    turn = func.row_number().over(partition_by=(jobs.c.repository_id, jobs.c.ref), order_by=(jobs.c.due_at, jobs.c.id))
+    ranked = select(jobs.c.id, jobs.c.due_at, turn.label("turn")).where(due, jobs.c.lease_until == _FREE).subquery()
+    return select(ranked.c.id).order_by(ranked.c.turn, ranked.c.due_at, ranked.c.id).limit(room)
+
+
+def _locked(connection: Connection, ids: list[int], now: float) -> Sequence[Row[Any]]:
+    """The rows themselves, without those that another worker has in hand (PostgreSQL; SQLite has one writer)."""
+    if not ids:
+        return []
+    query = (
+        select(jobs, pushes.c.body)
+        .join(pushes, pushes.c.push_key == jobs.c.push_key, isouter=True)
+        .where(jobs.c.id.in_(ids), jobs.c.state == WAITING, jobs.c.lease_until <= now)
+        .order_by(jobs.c.due_at, jobs.c.id)
+    )
+    return connection.execute(query.with_for_update(skip_locked=True, of=jobs)).all()
 
 
 def _is_sqlite(connection: Connection) -> bool:
@@ -206,7 +268,7 @@ def _apply(connection: Connection, change: Change) -> bool:
 
 def _revive_asked(connection: Connection, now: float) -> None:
     # One statement takes them all, however many there are.
-    for key in connection.execute(delete(revivals).returning(revivals.c.job_key)).scalars().all():
+    for key in {bytes(key) for key in connection.execute(delete(revivals).returning(revivals.c.job_key)).scalars()}:
         revive(connection, key, now=now, reason="redelivered")
 
 

@@ -9,6 +9,11 @@ import os
 import select
 import socket
 from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy import Engine
+
+from receiver.journal.engine import sqlite_path
 
 _SUFFIX = "-wake"
 
@@ -24,7 +29,49 @@ class _Folder:
         os.close(self._descriptor)
 
 
-class Waker:
+class Waker(Protocol):
+    """The public plane's end."""
+
+    def wake(self) -> None:
+        """Tell the private plane that there is work; never blocks for long and never fails."""
+
+    def close(self) -> None:
+        """Release what it holds."""
+
+
+class Alarm(Protocol):
+    """The private plane's end."""
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Return when there is work, at `ring`, or after the time-out."""
+
+    def ring(self) -> None:
+        """Wake this process's own `wait`, from another thread or a signal handler."""
+
+    def close(self) -> None:
+        """Release what it holds."""
+
+
+def open_waker(engine: Engine) -> Waker:
+    """Return the waker that belongs to a journal."""
+    file = sqlite_path(engine.url)
+    return SocketWaker(file) if file is not None else _notify().NotifyWaker(engine)
+
+
+def open_alarm(engine: Engine) -> Alarm:
+    """Return the alarm that belongs to a journal."""
+    file = sqlite_path(engine.url)
+    return SocketAlarm(file) if file is not None else _notify().NotifyAlarm(engine.url)
+
+
+def _notify() -> Any:
+    # psycopg is 10 MB that a receiver on SQLite does not need.
+    from receiver.journal import notify  # noqa: PLC0415
+
+    return notify
+
+
+class SocketWaker:
     """The public plane's end: `wake` never blocks and never fails."""
 
     def __init__(self, file: Path) -> None:
@@ -44,7 +91,7 @@ class Waker:
         self._folder.close()
 
 
-class Alarm:
+class SocketAlarm:
     """The private plane's end: `wait` returns when something was written, or after the time-out."""
 
     def __init__(self, file: Path) -> None:

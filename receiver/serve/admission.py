@@ -47,14 +47,14 @@ class Admission:
     def _wanted(
         self, payload: bytes, envelope: Envelope, push: Push, matched: list[Trigger], now: float
     ) -> NewDelivery:
-        for trigger in matched:
-            # Only to refuse now, while GitHub listens, what the worker would have to give up on.
-            trigger.reader.read(push, PushContext(delivery_id=envelope.guid, trigger=trigger.name), payload)
         stored = bounded_payload(payload, limit_bytes=self.max_stored_body_bytes)
         if stored is None:
             raise RejectedError(
                 413, "too-large", f"what a run needs of the payload is longer than {self.max_stored_body_bytes} bytes"
             )
+        for trigger in matched:
+            # Only to refuse now, while GitHub listens, what the worker would have to give up on: it reads what is stored.
+            trigger.reader.read(push, PushContext(delivery_id=envelope.guid, trigger=trigger.name), stored)
         return NewDelivery(
             envelope,
             now,

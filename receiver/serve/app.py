@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -22,12 +22,29 @@ from receiver.journal.intake import IGNORED, NewDelivery, Receipt
 from receiver.journal.writer import BatchWriter
 from receiver.serve.admission import Admission
 from receiver.serve.gate import Gate, Verified
+from receiver.serve.observe import Observer
 
 VERIFIED = "receiver.verified"
 """The key of the WSGI environment under which the front passes a `Verified`; no HTTP header can set it."""
 
 _encode = msgspec.json.Encoder().encode
 _RETRY_AFTER_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    reason: str
+    body: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+_UNAVAILABLE = _Answer(
+    503,
+    "journal",
+    {"error": "journal", "detail": "the delivery could not be stored; redeliver it later"},
+    {"Retry-After": str(_RETRY_AFTER_SECONDS)},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +55,7 @@ class Plane:
     admission: Admission
     writer: BatchWriter[NewDelivery, Receipt]
     wait: Callable[[Any], Any]
+    observer: Observer
     clock: Callable[[], float] = time.time
 
 
@@ -58,23 +76,21 @@ def create_app(plane: Plane, *, path: str) -> Flask:
     """Return the application with the webhook at `path`, and /healthz and /readyz."""
     app = Flask("receiver", static_folder=None)
     app.session_interface = _NoSessions()
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     health = _Health(plane)
 
     @app.post(path)
     def webhook() -> Response:
         verified = request.environ.get(VERIFIED) or _verify(plane.gate)
-        headers = request.headers
-        payload = payload_of(verified.body, headers.get("Content-Type"), headers.get("Content-Encoding"))
-        envelope = read_envelope(
-            event=headers.get("X-GitHub-Event"),
-            guid=headers.get("X-GitHub-Delivery"),
-            hook_id=headers.get("X-GitHub-Hook-ID"),
-        )
-        delivery = plane.admission.admit(payload, envelope, verified.signers, now=plane.clock())
-        if not delivery.wanted:
-            health.note(delivery)
-            return _ignored(delivery)
-        return _answer(envelope, health.store(delivery))
+        facts: dict[str, Any] = {}
+        try:
+            answer = _deliver(plane, health, verified, facts)
+        except RejectedError as error:
+            answer = _Answer(error.status, error.reason, {"error": error.reason, "detail": error.detail})
+        except JournalError:
+            answer = _UNAVAILABLE
+        plane.observer.decided(answer.status, answer.reason, facts)
+        return respond(answer.status, answer.body, answer.headers)
 
     @app.get("/healthz")
     def healthz() -> Response:
@@ -85,14 +101,18 @@ def create_app(plane: Plane, *, path: str) -> Flask:
         health.check()
         return respond(200, {"status": "ready"})
 
+    _answer_errors(app)
+    return app
+
+
+def _answer_errors(app: Flask) -> None:
     @app.errorhandler(RejectedError)
     def rejected(error: RejectedError) -> Response:
         return refusal(error)
 
     @app.errorhandler(JournalError)
     def unavailable(_error: JournalError) -> Response:
-        body = {"error": "journal", "detail": "the delivery could not be stored; redeliver it later"}
-        return respond(503, body, {"Retry-After": str(_RETRY_AFTER_SECONDS)})
+        return respond(_UNAVAILABLE.status, _UNAVAILABLE.body, _UNAVAILABLE.headers)
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
@@ -103,8 +123,6 @@ def create_app(plane: Plane, *, path: str) -> Flask:
             if name == "Allow":
                 response.headers[name] = value
         return response
-
-    return app
 
 
 class _Health:
@@ -149,26 +167,33 @@ def _verify(gate: Gate) -> Verified:
     return gate.body(body, digest)
 
 
-def _ignored(delivery: NewDelivery) -> Response:
-    envelope = delivery.envelope
-    return respond(
-        200, {"delivery": envelope.guid, "result": IGNORED, "reason": delivery.reason, "detail": delivery.detail}
+def _deliver(plane: Plane, health: _Health, verified: Verified, facts: dict[str, Any]) -> _Answer:
+    """Decide on a verified delivery and keep it; `facts` is filled with what the log should say of it."""
+    headers = request.headers
+    payload = payload_of(verified.body, headers.get("Content-Type"), headers.get("Content-Encoding"))
+    envelope = read_envelope(
+        event=headers.get("X-GitHub-Event"),
+        guid=headers.get("X-GitHub-Delivery"),
+        hook_id=headers.get("X-GitHub-Hook-ID"),
     )
-
-
-def _answer(envelope: Envelope, receipt: Receipt) -> Response:
+    facts |= {"delivery": envelope.guid, "event_name": envelope.event}
+    delivery = plane.admission.admit(payload, envelope, verified.signers, now=plane.clock())
+    push = delivery.push
+    facts["repository"] = push.repository if push else delivery.repository
+    if push:
+        facts |= {"ref": push.ref, "sha": push.head_sha}
+    if not delivery.wanted:
+        health.note(delivery)
+        ignored = {"delivery": envelope.guid, "result": IGNORED, "reason": delivery.reason, "detail": delivery.detail}
+        return _Answer(200, delivery.reason, ignored)
+    receipt = health.store(delivery)
+    facts["runs"] = [job.run_name for job in receipt.jobs]
     runs = [{"trigger": job.trigger, "run": job.run_name, "state": job.state} for job in receipt.jobs]
-    body = {"delivery": envelope.guid, "result": receipt.result, "runs": runs}
+    body: dict[str, Any] = {"delivery": envelope.guid, "result": receipt.result, "runs": runs}
     if receipt.in_flight:
-        return respond(202, body)
-    return respond(
-        200,
-        {
-            **body,
-            "reason": "duplicate",
-            "detail": "this push was run already; push again, or use `receiver deliveries replay`",
-        },
-    )
+        return _Answer(202, receipt.result, body)
+    detail = "this push was run already; push again, or use `receiver deliveries replay`"
+    return _Answer(200, receipt.result, {**body, "reason": receipt.result, "detail": detail})
 
 
 def refusal(error: RejectedError) -> Response:

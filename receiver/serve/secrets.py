@@ -26,8 +26,9 @@ class SecretFiles:
             raise settings.document.error(
                 "$.serve", "no secret is configured; name a file under `serve.secrets` or in a trigger"
             )
-        self._keys = {file: _read(file) for file in self._bound}
+        # The stamps first: a file that changes in between is then read again, not overlooked.
         self._stamps = {file: _stamp(file) for file in self._bound}
+        self._keys = {file: _configured(settings, file) for file in self._bound}
         self._looked_at = clock()
         self.verifier = self._build()
 
@@ -68,6 +69,26 @@ def _bindings(settings: Settings) -> dict[Path, frozenset[str] | None]:
             known = bound.get(file, frozenset())
             bound[file] = None if known is None else known | {trigger.repository.lower()}
     return bound
+
+
+def _configured(settings: Settings, file: Path) -> bytes:
+    """Return the key; an error names the line of the configuration that wants the file."""
+    try:
+        return _read(file)
+    except SettingsError as error:
+        raise settings.document.error(_place(settings, file), f"{error.file}: {error.problem}") from error
+
+
+def _place(settings: Settings, file: Path) -> str:
+    listed = [("$.serve", settings.serve.secrets)]
+    listed += [(f"$.triggers[{index}]", trigger.secrets) for index, trigger in enumerate(settings.triggers)]
+    found = (
+        f"{section}.secrets[{index}]"
+        for section, names in listed
+        for index, name in enumerate(names)
+        if settings.path(name) == file
+    )
+    return next(found, "$")
 
 
 def _read(file: Path) -> bytes:

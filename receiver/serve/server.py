@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import Any
 
@@ -25,6 +26,7 @@ from granian.server.embed import Server
 from receiver.errors import ReceiverError, RejectedError
 from receiver.serve.app import VERIFIED, refusal
 from receiver.serve.gate import Gate, Verified
+from receiver.serve.observe import Observer
 
 _log = logging.getLogger(__name__)
 _LINGER_BYTES = 64 * 1024 * 1024
@@ -62,10 +64,17 @@ class Front:
     """An RSGI application (granian's protocol) around the gate and the WSGI application."""
 
     def __init__(
-        self, gate: Gate, wsgi_app: Callable[..., Iterable[bytes]], *, path: str, body_timeout_seconds: float
+        self,
+        gate: Gate,
+        wsgi_app: Callable[..., Iterable[bytes]],
+        observer: Observer,
+        *,
+        path: str,
+        body_timeout_seconds: float,
     ) -> None:
         self._gate = gate
         self._wsgi_app = wsgi_app
+        self._observer = observer
         self._path = path
         self._body_timeout_seconds = body_timeout_seconds
         self.active = 0
@@ -87,6 +96,7 @@ class Front:
             self.active -= 1
 
     async def _deliver(self, scope: Any, proto: Any) -> None:
+        began = time.monotonic()
         headers = scope.headers
         chunks = _chunks(proto)
         signatures = headers.get_all(_SIGNATURE)
@@ -98,10 +108,12 @@ class Front:
             )
             verified = self._gate.body(await self._read(chunks), digest)
         except RejectedError as error:
+            self._observer.refused(error.status, error.reason)
             response = refusal(error)
             await _answer_and_linger(proto, chunks, error.status, list(response.headers.items()), response.get_data())
         else:
             proto.response_bytes(*await self._call(scope, verified))
+            self._observer.answered(time.monotonic() - began)
 
     async def _read(self, chunks: AsyncIterator[bytes]) -> bytes:
         parts: list[bytes] = []

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,7 +19,7 @@ ENVIRONMENT_PREFIX = "RECEIVER__"
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`")
 _MISSING = re.compile(r"Object missing required field `(?P<key>[^`]*)`")
-_Kind = TypeVar("_Kind")
+_Kind = TypeVar("_Kind", bound=msgspec.inspect.Type)
 _PATH = re.compile(r" - at `(?P<path>[^`]*)`$")
 
 
@@ -68,17 +68,24 @@ def _override(document: Document, environment: Mapping[str, str]) -> None:
             names = [f"{ENVIRONMENT_PREFIX}{section.upper()}__{name.upper()}" for name in known]
             hint = _nearest(variable, names) or f"it has to be {ENVIRONMENT_PREFIX}SECTION__KEY, as in receiver.yaml"
             raise SettingsError(f"the environment variable {variable} overrides no setting; {hint}")
-        try:
-            value = msgspec.convert(environment[variable], known[key].type, strict=False)
-        except msgspec.ValidationError as error:
-            raise SettingsError(f"the environment variable {variable} is not usable: {error}") from error
-        if isinstance(value, list | dict):
+        if _first(msgspec.inspect.type_info(known[key].type), msgspec.inspect.ListType):
             raise SettingsError(
                 f"the environment variable {variable} cannot override a list; set it in {document.file}"
             )
+        try:
+            value = _scalar(environment[variable], known[key].type)
+        except msgspec.ValidationError as error:
+            raise SettingsError(f"the environment variable {variable} is not usable: {error}") from error
         content = document.value.setdefault(section, {})
         if isinstance(content, dict):
             content[key] = value
+
+
+def _scalar(text: str, kind: Any) -> Any:
+    """Return what a variable says; `null` means none, as in the file, where the setting may be none."""
+    if text == "null" and _first(msgspec.inspect.type_info(kind), msgspec.inspect.NoneType):
+        return None
+    return msgspec.convert(text, kind, strict=False)
 
 
 def _explained(document: Document, message: str) -> SettingsError:
@@ -115,6 +122,7 @@ def _below(kind: msgspec.inspect.Type | None, key: str, *, is_item: bool) -> msg
 
 
 def _first(kind: msgspec.inspect.Type | None, wanted: type[_Kind]) -> _Kind | None:
+    kind = kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind
     options = kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,)
     return next((option for option in options if isinstance(option, wanted)), None)
 

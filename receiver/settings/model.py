@@ -30,7 +30,7 @@ class ServeSettings(_Section, frozen=True):
     """The public plane: what GitHub talks to."""
 
     listen: Address = "0.0.0.0:8000"
-    metrics_listen: Address | None = None
+    metrics_listen: Address | None = "127.0.0.1:9001"
     path: Annotated[str, Meta(pattern=r"^/[A-Za-z0-9._~/-]*$")] = "/webhook"
     secrets: list[str] = []
     max_body_bytes: Annotated[int, Meta(ge=1_024, le=100 * 1024 * 1024)] = 25 * 1024 * 1024
@@ -46,6 +46,7 @@ class WorkSettings(_Section, frozen=True):
     lease_seconds: Seconds = 10.0
     relist_seconds: Seconds = 30.0
     give_up_days: Days = 3.0
+    prune_seconds: Seconds = 600.0
     shutdown_seconds: Seconds = 8.0
 
 
@@ -164,7 +165,7 @@ def settings_schema() -> dict[str, Any]:
     root = components.pop("_File")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "receiver.yaml",
         **(root if schema.get("$ref") else schema),
+        "title": "receiver.yaml",
         "$defs": components,
     }

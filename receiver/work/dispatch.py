@@ -53,6 +53,7 @@ class Dispatcher:
         limits: Limits,
         clock: Callable[[], float],
         ring: Callable[[], None],
+        report_started: Callable[[float], None] = lambda _seconds: None,
         pool: Executor | None = None,
     ) -> None:
         """`ring` makes whoever waits between two steps take the next one now; `pool` is where attempts are made."""
@@ -61,8 +62,10 @@ class Dispatcher:
         self._cluster = cluster
         self._triggers = {trigger.name: trigger for trigger in triggers}
         self._limits = limits
+        self._max_active = {trigger.name: trigger.max_active for trigger in triggers if trigger.max_active is not None}
         self._clock = clock
         self._ring = ring
+        self._report_started = report_started
         self._lock = threading.Lock()
         self._held: dict[int, Job] = {}
         self._pool = pool or ThreadPoolExecutor(limits.concurrency, thread_name_prefix="create")
@@ -77,7 +80,9 @@ class Dispatcher:
         if allowed:
             if probing:
                 self._cluster.reconnect()
-            claimed = self._jobs.claim(now=now, limit=allowed, lease_seconds=self._limits.lease_seconds)
+            claimed = self._jobs.claim(
+                now=now, limit=allowed, lease_seconds=self._limits.lease_seconds, max_active=self._max_active
+            )
             with self._lock:
                 self._held |= {job.id: job for job in claimed}
             for job in claimed:
@@ -95,7 +100,7 @@ class Dispatcher:
         """Finish the creations that have begun, and give every other job back."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         if self._held:
-            self._jobs.release(self._held.values(), now=self._clock())
+            self._jobs.release(self._held.values())
 
     def _pause(self, now: float) -> float:
         with self._lock:
@@ -148,9 +153,11 @@ class Dispatcher:
             self._answered()
             return self._dead(job, "refused", str(error))
         self._answered()
+        now = self._clock()
+        self._report_started(max(0.0, now - job.waiting_since))
         metadata = run["metadata"]
         _log.info("run created", extra={**_facts(job), "run": metadata["name"], "namespace": metadata["namespace"]})
-        return journal.started(job, run_name=metadata["name"], run_uid=metadata["uid"], at=self._clock())
+        return journal.started(job, run_name=metadata["name"], run_uid=metadata["uid"], at=now)
 
     def _manifest(self, job: Job) -> dict[str, Any]:
         trigger = self._triggers.get(job.trigger)
@@ -170,14 +177,16 @@ class Dispatcher:
             news = self.circuit.failed(now=now, random=random.random(), retry_after_seconds=error.retry_after_seconds)  # noqa: S311 - jitter
         if news:
             _log.warning("cluster away, jobs wait", extra={"problem": str(error)})
-        return self._given_up(job, error) or journal.postponed(job, due_at=now, reason=str(error), at=now, counts=False)
+        return self._given_up(job, error) or journal.postponed(
+            job, due_at=now, reason=str(error), at=now, counts=False, in_doubt=error.in_doubt
+        )
 
     def _later(self, job: Job, error: TransientError) -> Change:
         now = self._clock()
         delay = retry_delay(job.attempts + 1, random=random.random(), retry_after_seconds=error.retry_after_seconds)  # noqa: S311 - jitter
         _log.warning("job postponed", extra={**_facts(job), "problem": str(error), "delay_seconds": round(delay, 1)})
         return self._given_up(job, error) or journal.postponed(
-            job, due_at=now + delay, reason=str(error), at=now, counts=True
+            job, due_at=now + delay, reason=str(error), at=now, counts=True, in_doubt=error.in_doubt
         )
 
     def _given_up(self, job: Job, error: TransientError) -> Change | None:

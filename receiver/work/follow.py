@@ -35,6 +35,7 @@ class Follower:
         relist_seconds: float,
         clock: Callable[[], float],
         stopping: threading.Event,
+        report_ended: Callable[[str], None] = lambda _result: None,
     ) -> None:
         """`namespaces` maps a trigger's name to the namespace of its runs."""
         self._jobs = jobs
@@ -44,6 +45,7 @@ class Follower:
         self._relist_seconds = relist_seconds
         self._clock = clock
         self._stopping = stopping
+        self._report_ended = report_ended
         self._ended: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
     def threads(self) -> list[threading.Thread]:
@@ -172,6 +174,7 @@ class Follower:
             at=self._clock(),
         )
         if self._recorder.submit(change).result():
+            self._report_ended(outcome.result)
             facts = {"delivery": job.guid, "trigger": job.trigger, "run": job.run_name}
             _log.info(
                 "run ended",

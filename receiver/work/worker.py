@@ -17,6 +17,7 @@ from receiver.journal.writer import BatchWriter
 from receiver.settings import WorkSettings
 from receiver.work.dispatch import Dispatcher, Limits
 from receiver.work.follow import Follower
+from receiver.work.metrics import WorkMetrics
 
 _log = logging.getLogger(__name__)
 _RENEWALS = 3  # a lease is renewed this often before it would run out
@@ -32,6 +33,8 @@ class Parts:
     jobs: Jobs
     cluster: Cluster
     alarm: Alarm
+    metrics: WorkMetrics
+    prune: Callable[[float], int]
     clock: Callable[[], float] = time.time
 
 
@@ -52,6 +55,7 @@ class Worker:
             limits=Limits(settings.concurrency, settings.lease_seconds, settings.give_up_days),
             clock=parts.clock,
             ring=parts.alarm.ring,
+            report_started=parts.metrics.started,
         )
         self._follower = Follower(
             jobs=parts.jobs,
@@ -61,12 +65,14 @@ class Worker:
             relist_seconds=settings.relist_seconds,
             clock=parts.clock,
             stopping=self._stopping,
+            report_ended=parts.metrics.ended,
         )
 
     def run(self) -> None:
         """Dispatch until `stop` is called, then finish what has begun and give the rest back."""
         renewing = threading.Thread(target=self._renew_forever, name="leases", daemon=True)
-        for thread in (renewing, *self._follower.threads()):
+        pruning = threading.Thread(target=self._prune_forever, name="prune", daemon=True)
+        for thread in (renewing, pruning, *self._follower.threads()):
             thread.start()
         while not self._stopping.is_set():
             self._stepped_at = time.monotonic()
@@ -89,6 +95,19 @@ class Worker:
         except JournalError as error:
             _log.warning("journal away, jobs wait", extra={"problem": str(error)})
             return 1.0
+
+    def circuit_is_open(self) -> bool:
+        """Whether the cluster counts as away."""
+        return self._dispatcher.circuit.is_open
+
+    def _prune_forever(self) -> None:
+        while not self._stopping.wait(self._parts.settings.prune_seconds):
+            try:
+                removed = self._parts.prune(self._parts.clock())
+            except JournalError as error:
+                _log.warning("journal not pruned", extra={"problem": str(error)})
+            else:
+                _log.info("journal pruned", extra={"deliveries": removed})
 
     def _renew_forever(self) -> None:
         while not self._stopping.wait(self._parts.settings.lease_seconds / _RENEWALS):

@@ -1,4 +1,4 @@
-"""The internal port: health and metrics, to read only. No route changes anything, so none needs a token."""
+"""A plane's internal port: health and metrics, to read only. No route changes anything, so none needs a token."""
 
 from __future__ import annotations
 

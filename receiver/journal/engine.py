@@ -88,8 +88,10 @@ def open_engine(url: URL, *, durable: bool = True, mounts: Path = _MOUNTS) -> En
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
-        # Only a new file takes this: pruned pages can then be given back without rewriting the whole.
-        cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        # Only a new file takes this: pruned pages can then be given back without rewriting the whole. On any other the
+        # statement would still wait for the writers' lock.
+        if cursor.execute("PRAGMA page_count").fetchone()[0] == 0:
+            cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         # A file whose schema was tampered with could otherwise run functions from its views and triggers.

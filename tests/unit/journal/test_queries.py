@@ -1,0 +1,117 @@
+"""What people ask: find, retry, replay."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Engine
+
+from receiver.errors import NotFoundError, PermanentError
+from receiver.journal.intake import Wanted
+from receiver.journal.jobs import Jobs, died
+from receiver.journal.queries import Records
+from receiver.journal.schema import REPLAY, WAITING, deliveries, jobs, keys
+from tests.support.journals import NOW, count, delivery, ignored, rows, run_sql, take
+
+AGAIN = [Wanted("striv", "striv-")]
+
+
+def bury(engine: Engine) -> None:
+    queue = Jobs(engine)
+    claimed = queue.claim(now=NOW, limit=100, lease_seconds=10)
+    queue.apply([died(job, reason="refused", message="HTTP 403: no", at=NOW) for job in claimed])
+
+
+def test_deliveries_are_listed_newest_first_with_their_jobs(engine: Engine) -> None:
+    take(engine, delivery("1", id="one", triggers=("a", "b")), ignored(id="two"))
+    newest, oldest = Records(engine).recent(limit=5)
+    assert (newest.guid, newest.jobs) == ("two", ())
+    assert [job.trigger for job in oldest.jobs] == ["a", "b"]
+    assert [each.guid for each in Records(engine).recent(limit=1)] == ["two"]
+
+
+def test_a_delivery_is_found_by_number_guid_or_the_begin_of_one(engine: Engine) -> None:
+    take(engine, delivery(id="abcdef-1"), delivery(id="abcdxx-2"))
+    records = Records(engine)
+    assert [records.find(wanted).guid for wanted in ("1", "abcdef-1", "ABCDE")] == ["abcdef-1"] * 3
+    with pytest.raises(PermanentError, match="several"):
+        records.find("abcd")
+    for wanted in ("abc", "7", "zzzz", "%%%%", "²"):
+        with pytest.raises(NotFoundError):
+            records.find(wanted)
+
+
+def test_of_equal_guids_the_newest_delivery_is_found(engine: Engine) -> None:
+    take(engine, delivery(id="abcdef", now=NOW))
+    take(engine, delivery(id="abcdef", now=NOW + 1))
+    assert Records(engine).find("abcdef").received_at == NOW + 1
+
+
+def test_retry_revives_the_dead_jobs_of_one_delivery_or_all(engine: Engine) -> None:
+    take(engine, delivery("1", id="aaaa", triggers=("a", "b")), delivery("2", id="bbbb"), ignored(id="cccc"))
+    bury(engine)
+    records = Records(engine)
+    assert records.retry("cccc", now=NOW) == 0
+    assert records.retry("aaaa", now=NOW) == 2
+    assert records.retry("aaaa", now=NOW) == 0
+    assert records.retry(None, now=NOW) == 1
+    assert {row["state"] for row in rows(engine, jobs)} == {WAITING}
+    assert {(row["message"], row["reason"], row["finished_at"]) for row in rows(engine, jobs)} == {(None, None, None)}
+
+
+def test_a_replay_is_a_new_generation_with_a_name_of_its_own_and_is_recorded(engine: Engine) -> None:
+    new = delivery(id="abcdef")
+    assert new.push is not None
+    take(engine, new)
+    bury(engine)
+    replayed = [Records(engine).replay("abcdef", new.push, AGAIN, now=NOW + at)[0] for at in (1, 2)]
+    assert [job.generation for job in replayed] == [2, 3]
+    assert len({row["run_name"] for row in rows(engine, jobs)}) == 3
+    assert [row["source"] for row in rows(engine, deliveries)][1:] == [REPLAY, REPLAY]
+    assert len(Jobs(engine).claim(now=NOW + 2, limit=9, lease_seconds=1)) == 2
+    assert [(each.generation, each.to_state) for each in Records(engine).log(new.keys.by_time)] == [  # type: ignore[union-attr]
+        (1, WAITING),
+        (1, "dead"),
+        (2, WAITING),
+        (3, WAITING),
+    ]
+
+
+def test_a_redelivery_of_a_replayed_push_starts_nothing(engine: Engine) -> None:
+    new = delivery(id="abcdef")
+    assert new.push is not None
+    take(engine, new)
+    Records(engine).replay("abcdef", new.push, AGAIN, now=NOW)
+    take(engine, new)
+    assert count(engine, jobs) == 2
+
+
+def test_a_replay_after_the_pruning_takes_a_generation_that_was_never_used(engine: Engine) -> None:
+    new = delivery(id="abcdef")
+    assert new.push is not None
+    take(engine, new)
+    for at in (1, 2):
+        Records(engine).replay("abcdef", new.push, AGAIN, now=NOW + at)
+    names = {row["run_name"] for row in rows(engine, jobs)}
+    run_sql(engine, "DELETE FROM jobs", "DELETE FROM transitions")
+    (job,) = Records(engine).replay("abcdef", new.push, AGAIN, now=NOW + 9)
+    assert job.generation == 4
+    assert job.run_name not in names
+    assert count(engine, keys) == 6
+
+
+def test_an_ignored_delivery_has_nothing_to_replay(engine: Engine) -> None:
+    new = delivery()
+    take(engine, ignored("branches", id="abcdef"))
+    assert new.push is not None
+    with pytest.raises(PermanentError, match="ignored"):
+        Records(engine).replay("abcdef", new.push, AGAIN, now=NOW)
+
+
+def test_a_stored_payload_is_handed_out_until_it_is_pruned(engine: Engine) -> None:
+    new = delivery()
+    take(engine, new)
+    assert new.keys is not None
+    assert Records(engine).payload(new.keys.by_time) == new.payload
+    run_sql(engine, "DELETE FROM pushes")
+    with pytest.raises(NotFoundError, match="no longer"):
+        Records(engine).payload(new.keys.by_time)

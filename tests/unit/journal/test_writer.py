@@ -1,0 +1,180 @@
+"""Group commit: who shares a transaction, and what everybody learns of it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from receiver.errors import JournalError
+from receiver.journal.writer import BatchWriter, LoopCompletions
+
+
+class Database:
+    """What a writer writes to: remembers batches, and can be slow or broken."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.open = threading.Event()
+        self.open.set()
+        self.entered = threading.Semaphore(0)
+        self.error: Exception | None = None
+
+    def process(self, items: list[int]) -> list[int]:
+        self.batches.append(items)
+        self.entered.release()
+        assert self.open.wait(10)
+        if self.error is not None:
+            raise self.error
+        return [item * 10 for item in items]
+
+
+@pytest.fixture
+def database() -> Database:
+    return Database()
+
+
+@pytest.fixture
+def writer(database: Database) -> Iterator[BatchWriter[int, int]]:
+    writer = BatchWriter(database.process, capacity=300)
+    yield writer
+    database.open.set()
+    writer.close()
+
+
+def busy(database: Database, writer: BatchWriter[int, int]) -> None:
+    """Return when the writer is in the middle of a transaction."""
+    database.open.clear()
+    writer.submit(0, wait=False)
+    assert database.entered.acquire(timeout=10)
+
+
+def test_items_that_arrive_during_a_transaction_share_the_next(
+    database: Database, writer: BatchWriter[int, int]
+) -> None:
+    busy(database, writer)
+    futures = [writer.submit(number) for number in (1, 2, 3)]
+    assert not any(future.done() for future in futures)
+    database.open.set()
+    assert [future.result(10) for future in futures] == [10, 20, 30]
+    assert database.batches == [[0], [1, 2, 3]]
+
+
+def test_a_batch_is_bounded(database: Database, writer: BatchWriter[int, int]) -> None:
+    busy(database, writer)
+    futures = [writer.submit(number) for number in range(300)]
+    database.open.set()
+    assert [future.result(10) for future in futures] == [number * 10 for number in range(300)]
+    assert [len(batch) for batch in database.batches] == [1, 256, 44]
+
+
+def test_an_error_reaches_everybody_in_the_batch_and_nobody_else(
+    database: Database, writer: BatchWriter[int, int]
+) -> None:
+    busy(database, writer)
+    futures = [writer.submit(number) for number in (1, 2)]
+    writer.submit(3, wait=False)
+    database.error = JournalError("the disk is full")
+    database.open.set()
+    for future in futures:
+        with pytest.raises(JournalError, match="disk is full"):
+            future.result(10)
+    database.error = None
+    assert writer.submit(4).result(10) == 40
+
+
+def test_any_error_whatever_reaches_who_waits_and_the_writer_lives_on(
+    database: Database, writer: BatchWriter[int, int]
+) -> None:
+    database.error = ZeroDivisionError("unforeseen")
+    with pytest.raises(ZeroDivisionError):
+        writer.submit(1).result(10)
+    database.error = None
+    assert writer.submit(2).result(10) == 20
+
+
+def test_too_few_results_are_an_error_for_all_and_the_writer_lives_on() -> None:
+    answers = [[], [7]]
+    writer: BatchWriter[int, int] = BatchWriter(lambda _items: answers.pop(0))
+    with pytest.raises(ValueError, match="shorter"):
+        writer.submit(1).result(10)
+    assert writer.submit(2).result(10) == 7
+    writer.close()
+
+
+def test_more_than_the_capacity_is_refused_at_once(database: Database, writer: BatchWriter[int, int]) -> None:
+    busy(database, writer)
+    accepted = [writer.submit(number) for number in range(300)]
+    with pytest.raises(JournalError, match="keep up") as refused:
+        writer.submit(300)
+    assert refused.value.retry_after_seconds == 5
+    with pytest.raises(JournalError):
+        writer.submit(300, wait=False)
+    database.open.set()
+    assert accepted[-1].result(10) == 2990
+    assert writer.submit(301).result(10) == 3010
+
+
+def test_closing_writes_what_is_queued_and_then_takes_nothing(
+    database: Database, writer: BatchWriter[int, int]
+) -> None:
+    busy(database, writer)
+    future = writer.submit(1)
+    closing = threading.Thread(target=writer.close)
+    closing.start()
+    assert not future.done()
+    database.open.set()
+    closing.join(10)
+    assert future.result(0) == 10
+    with pytest.raises(JournalError, match="stopping"):
+        writer.submit(2)
+    writer.close()
+    assert database.batches == [[0], [1]]
+
+
+def test_a_waiter_that_gave_up_disturbs_nobody(database: Database, writer: BatchWriter[int, int]) -> None:
+    busy(database, writer)
+    gone, stays = writer.submit(1), writer.submit(2)
+    assert gone.cancel()
+    database.open.set()
+    assert stays.result(10) == 20
+    assert writer.submit(3).result(10) == 30
+
+
+def test_nobody_gets_a_future_who_does_not_wait(database: Database, writer: BatchWriter[int, int]) -> None:
+    assert writer.submit(1, wait=False) is None
+    writer.close()
+    assert database.batches == [[1]]
+
+
+def test_futures_of_a_loop_are_resolved_in_the_loop_with_one_wake_up_for_a_batch(database: Database) -> None:
+    class Counting(LoopCompletions):
+        calls = 0
+
+        def resolve(self, results: object) -> None:
+            self.calls += 1
+            super().resolve(results)  # type: ignore[arg-type]
+
+    async def scenario() -> None:
+        completions = Counting(asyncio.get_running_loop())
+        writer = BatchWriter(database.process, completions=completions)
+        busy(database, writer)
+        futures = [writer.submit(number) for number in range(1, 6)]
+        seen: list[int] = []
+        for future in futures:
+            future.add_done_callback(lambda _done: seen.append(threading.get_ident()))
+        abandoned = writer.submit(6)
+        abandoned.cancel()
+        database.open.set()
+        assert await asyncio.wait_for(asyncio.gather(*futures), 10) == [10, 20, 30, 40, 50]
+        await asyncio.sleep(0)
+        assert set(seen) == {threading.get_ident()}
+        assert completions.calls == 1
+        database.error = JournalError("away")
+        with pytest.raises(JournalError, match="away"):
+            await asyncio.wait_for(writer.submit(7), 10)
+        await asyncio.to_thread(writer.close)
+
+    asyncio.run(scenario())

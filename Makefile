@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick lint format lock controlplane clean
+.PHONY: help demo test test-quick torture fuzz bench e2e e2e-full lint format lock controlplane clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,10 +24,25 @@ demo: $(READY) ## a signed push becomes a PipelineRun, in a real API server (KEE
 	@$(BIN)/python -m tests.demo
 
 test: $(READY) ## all tests (CI=true: what cannot run fails instead of being skipped)
-	@$(PYTEST) --cov --cov-report=term $(ARGS)
+	@$(PYTEST) -m 'not e2e and not e2e_full' --cov --cov-report=term $(ARGS)
 
 test-quick: $(READY) ## the tests that need no control plane
 	@$(PYTEST) -m 'not controlplane and not acceptance and not e2e and not e2e_full' $(ARGS)
+
+torture: $(READY) ## KILLS=1000: random SIGKILLs under load; nothing acknowledged is lost, nothing runs twice
+	@$(BIN)/python -m tests.torture --kills $(or $(KILLS),1000) $(ARGS)
+
+fuzz: $(READY) ## REQUESTS=1000000: generated requests; no 5xx, no uncaught exception, no growth
+	@$(BIN)/python -m tests.fuzz --requests $(or $(REQUESTS),1000000) $(ARGS)
+
+bench: $(READY) ## how fast it is, beside the raw ceiling; writes bench/results.json
+	@$(BIN)/python -m bench $(ARGS)
+
+e2e: $(READY) ## the pipeline on real pods, short form; the cluster is that of KUBECONFIG
+	@$(PYTEST) tests/e2e -m e2e $(ARGS)
+
+e2e-full: $(READY) ## every case on real pods, and the receiver inside the cluster
+	@$(PYTEST) tests/e2e tests/e2e_receiver -m 'e2e or e2e_full' $(ARGS)
 
 lint: $(READY) ## style, types, imports
 	@$(BIN)/ruff format --check --output-format concise . || { echo "run: make format"; exit 1; }

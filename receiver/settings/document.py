@@ -69,9 +69,8 @@ def parse_document(text: str, *, file: str) -> Document:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise SettingsError(
-            f"is not valid YAML: {error.problem or error.context}", file=file, line=mark.line + 1 if mark else None
-        ) from error
+        problem = ", ".join(text for text in (error.context, error.problem) if text)
+        raise SettingsError(f"is not valid YAML: {problem}", file=file, line=mark.line + 1 if mark else None) from error
     except yaml.YAMLError as error:
         raise SettingsError(f"is not valid YAML: {error}", file=file) from error
     lines: dict[str, int] = {}

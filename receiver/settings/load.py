@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ import msgspec
 
 from receiver.errors import SettingsError
 from receiver.settings.document import Document, read_document
-from receiver.settings.model import Settings, Template, TriggerSettings, _File
+from receiver.settings.model import Settings, Template, TriggerSettings, _File, settings_schema
 
 ENVIRONMENT_PREFIX = "RECEIVER__"
 """Two underscores, because a Kubernetes Service named `receiver` injects RECEIVER_PORT and its like."""
@@ -75,7 +75,9 @@ def _override(document: Document, environment: Mapping[str, str]) -> None:
         try:
             value = _scalar(environment[variable], known[key].type)
         except msgspec.ValidationError as error:
-            raise SettingsError(f"the environment variable {variable} is not usable: {error}") from error
+            raise SettingsError(
+                f"the environment variable {variable} is not usable: {_in_words(str(error))}"
+            ) from error
         content = document.value.setdefault(section, {})
         if isinstance(content, dict):
             content[key] = value
@@ -95,12 +97,34 @@ def _explained(document: Document, message: str) -> SettingsError:
     if unknown := _UNKNOWN.match(problem):
         key = unknown["key"]
         hint = _nearest(key, _known_keys(path)) or f"known here: {', '.join(_known_keys(path)) or 'nothing'}"
-        return document.error(f"{path}.{key}", f"`{key}` is not a setting; {hint}")
+        return document.error(_written(document, f"{path}.{key}"), f"`{key}` is not a setting; {hint}")
     if missing := _MISSING.match(problem):
         return document.error(
             path, f"the setting `{missing['key']}` is missing under `{path.removeprefix('$').lstrip('.') or 'the top'}`"
         )
-    return document.error(path, f"`{path.removeprefix('$.')}`: {problem[0].lower()}{problem[1:]}")
+    return document.error(path, f"`{path.removeprefix('$.')}`: {_in_words(problem)}")
+
+
+def _in_words(problem: str) -> str:
+    """Return msgspec's words, a regular expression replaced by what it stands for."""
+    for place in _places(settings_schema()):
+        if "pattern" in place and "description" in place and problem.endswith(f" matching regex {place['pattern']!r}"):
+            return f"has to be {place['description']}"
+    return problem[0].lower() + problem[1:]
+
+
+def _places(schema: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(schema, dict):
+        yield schema
+    if isinstance(schema, dict | list):
+        for inner in schema.values() if isinstance(schema, dict) else schema:
+            yield from _places(inner)
+
+
+def _written(document: Document, path: str) -> str:
+    """Return the path as it stands in the file: msgspec says `[...]` for whatever key of a mapping."""
+    pattern = re.escape(path).replace(re.escape("[...]"), r"\.[^\[]+")
+    return next((known for known in document.lines if re.fullmatch(pattern, known)), path)
 
 
 def _known_keys(path: str) -> list[str]:

@@ -13,12 +13,19 @@ from receiver.settings.document import Document
 Name = Annotated[
     str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$", description="lower-case words joined by dashes")
 ]
-Repository = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$", description="owner/name")]
-Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]*):[0-9]{1,5}$", description="host:port")]
+Repository = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$", description="owner/name, such as bittrance/striv")
+]
+_PORT = "([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+Address = Annotated[
+    str, Meta(pattern=rf"^(\[[0-9a-fA-F:]+\]|[^:\s]*):{_PORT}$", description="host:port, such as 127.0.0.1:8000")
+]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Days = Annotated[float, Meta(gt=0, le=3_650)]
 Count = Annotated[int, Meta(ge=1, le=100_000_000)]
-Namespace = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+Namespace = Annotated[
+    str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="the name of a Kubernetes namespace")
+]
 Patterns = str | list[str]
 
 
@@ -31,7 +38,9 @@ class ServeSettings(_Section, frozen=True):
 
     listen: Address = "0.0.0.0:8000"
     metrics_listen: Address | None = "127.0.0.1:9001"
-    path: Annotated[str, Meta(pattern=r"^/[A-Za-z0-9._~/-]*$")] = "/webhook"
+    path: Annotated[str, Meta(pattern=r"^/[A-Za-z0-9._~/-]*$", description="the path of a URL, such as /webhook")] = (
+        "/webhook"
+    )
     secrets: list[str] = []
     max_body_bytes: Annotated[int, Meta(ge=1_024, le=100 * 1024 * 1024)] = 25 * 1024 * 1024
     body_timeout_seconds: Seconds = 10.0
@@ -73,8 +82,10 @@ class ClusterSettings(_Section, frozen=True):
 class LogSettings(_Section, frozen=True):
     """What is written to standard error."""
 
-    format: Annotated[str, Meta(pattern="^(auto|json|text)$")] = "auto"
-    level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$")] = "info"
+    format: Annotated[str, Meta(pattern="^(auto|json|text)$", description="auto, json or text")] = "auto"
+    level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")] = (
+        "info"
+    )
 
 
 class PushSettings(

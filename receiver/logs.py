@@ -1,24 +1,23 @@
 """One line for each decision on standard error: JSON, or on a terminal something for people.
 
-Texts that came from outside stand in quoted fields only, with control characters escaped, so no branch name or commit
-title can forge a line.
+Texts that came from outside stand in quoted fields only, with everything escaped that a terminal or a collector of lines
+could obey, so no branch name or commit title can forge a line.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
 from typing import Any, TextIO
-
-import msgspec
 
 from receiver.settings import LogSettings
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m", "DEBUG": "\x1b[2m"}
 _PLAIN = "\x1b[0m"
-_encode = msgspec.json.Encoder(enc_hook=str).encode
+_QUOTED = frozenset(' "=')
 
 
 class _JsonFormatter(logging.Formatter):
@@ -31,7 +30,8 @@ class _JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return _encode(line).decode()
+        # ASCII alone: U+2028 and its like end lines for some readers, and no lone surrogate can make a line fail.
+        return json.dumps(line, default=str)
 
 
 class _TextFormatter(logging.Formatter):
@@ -45,8 +45,12 @@ class _TextFormatter(logging.Formatter):
         if self._coloured and record.levelname in _COLOURS:
             level = _COLOURS[record.levelname] + level + _PLAIN
         facts = " ".join(f"{name}={_shown(value)}" for name, value in _extras(record).items())
-        line = f"{time} {level} {record.getMessage()}{'  ' + facts if facts else ''}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        line = f"{time} {level} {_printable(record.getMessage())}{'  ' + facts if facts else ''}"
+        if not record.exc_info:
+            return line
+        # Indented, since the text of an exception may hold newlines of somebody else's choice.
+        trace = (f"    {_printable(text)}" for text in self.formatException(record.exc_info).splitlines())
+        return "\n".join((line, *trace))
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:
@@ -55,7 +59,12 @@ def _extras(record: logging.LogRecord) -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     text = str(value)
-    return text if text.isascii() and text.isprintable() and " " not in text else _encode(text).decode()
+    plain = text.isascii() and text.isprintable() and not _QUOTED.intersection(text)
+    return text if plain else _printable(json.dumps(text, ensure_ascii=False))
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def set_up_logging(settings: LogSettings, *, stream: TextIO = sys.stderr) -> None:

@@ -1,0 +1,1 @@
+"""What the public plane promises to whoever talks to it."""

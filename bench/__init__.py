@@ -1,0 +1,1 @@
+"""How fast the receiver is, and beside what: programs that measure, none of them a part of the receiver."""

@@ -49,7 +49,7 @@ class Planes:
         settings = yaml.safe_load((ROOT / "config/receiver.yaml").read_text().replace("\n  on:", '\n  "on":'))
         port, private_port = free_port(), free_port()
         sections: dict[str, dict[str, Any]] = {
-            "serve": {"listen": f"127.0.0.1:{port}"},
+            "serve": {"listen": f"127.0.0.1:{port}", "metrics_listen": f"127.0.0.1:{free_port()}"},
             "work": {"listen": f"127.0.0.1:{private_port}"},
             "journal": {"url": f"sqlite:///{folder}/journal.db"},
             "cluster": {"kubeconfig": str(kubeconfig), "namespace": namespace},

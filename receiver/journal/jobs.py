@@ -27,7 +27,10 @@ _IN_DOUBT = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A claimed job: what to do, and the lease under which it may be done. `payload` is None when it was pruned or is damaged."""
+    """A claimed job: what to do, and the lease under which it may be done. `payload` is None when it was pruned or is damaged.
+
+    `in_doubt` is whether an earlier attempt may have made the run, its reply lost.
+    """
 
     id: int
     key: bytes
@@ -42,6 +45,7 @@ class Job:
     lease: int
     salt: int
     payload: bytes | None = field(repr=False)
+    in_doubt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,8 @@ def postponed(job: Job, *, due_at: float, reason: str, at: float, counts: bool, 
     """The step failed and may work later; `counts` is whether it uses up the job's patience, `in_doubt` whether it was done."""
     values = {
         "due_at": due_at,
-        "lease_until": _IN_DOUBT if in_doubt else _FREE,
+        # A refusal now says nothing about an attempt before whose reply was lost.
+        "lease_until": _IN_DOUBT if in_doubt or job.in_doubt else _FREE,
         "attempts": job.attempts + int(counts),
         "message": reason,
     }
@@ -168,7 +173,8 @@ class Jobs:
         """Return the number of jobs by state, since when the oldest waiting one waits, and when the last delivery came in."""
         counts = dict.fromkeys((WAITING, STARTED, FINISHED, DEAD), 0)
         with reading(self._engine) as connection:
-            counts |= dict(connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).tuples().all())
+            by_state = select(jobs.c.state, func.count().label("jobs")).group_by(jobs.c.state)
+            counts |= {row.state: row.jobs for row in connection.execute(by_state)}
             oldest = connection.execute(select(func.min(jobs.c.waiting_since)).where(jobs.c.state == WAITING)).scalar()
             newest = connection.execute(select(func.max(deliveries.c.received_at))).scalar()
         return counts, oldest, newest
@@ -194,8 +200,12 @@ def _claimable(connection: Connection, *, now: float, limit: int, max_active: Ma
     if not bounded:
         return found
     exists = (jobs.c.state == STARTED) | ((jobs.c.state == WAITING) & (jobs.c.lease_until > _FREE))
-    counts = select(jobs.c.trigger, func.count()).where(exists, jobs.c.trigger.in_(bounded)).group_by(jobs.c.trigger)
-    active: dict[str, int] = dict(connection.execute(counts).tuples().all())
+    counts = (
+        select(jobs.c.trigger, func.count().label("active"))
+        .where(exists, jobs.c.trigger.in_(bounded))
+        .group_by(jobs.c.trigger)
+    )
+    active = {row.trigger: row.active for row in connection.execute(counts)}
     for trigger, most in max_active.items():
         room = min(most - active.get(trigger, 0), limit - len(found))
         if room > 0:
@@ -242,6 +252,7 @@ def _job(row: Row[Any]) -> Job:
         lease=row.lease + 1,
         salt=row.salt,
         payload=None if row.body is None else _payload(bytes(row.body)),
+        in_doubt=row.lease_until > _FREE,
     )
 
 

@@ -1,0 +1,132 @@
+"""An API server at the wire: PipelineRuns over HTTP, stateful, and an error for every request that it does not know."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+NAMESPACE = "striv-ci"
+COLLECTION = f"/apis/tekton.dev/v1/namespaces/{NAMESPACE}/pipelineruns"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to one POST: an answer of this status, or none; `takes_effect` is whether the run is made all the same."""
+
+    status: int = 0
+    message: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    takes_effect: bool = False
+
+
+class ApiServer:
+    """Remembers runs by name and how often each was made."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.made: list[str] = []
+        self.faults: deque[Fault] = deque()
+        self.unknown: list[str] = []
+        self.port = 0
+
+    def kubeconfig(self, folder: Path) -> Path:
+        """Write a kubeconfig for this server and return its path."""
+        file = folder / "kubeconfig"
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "fake",
+            "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}],
+            "clusters": [{"name": "fake", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}],
+            "users": [{"name": "fake", "user": {}}],
+        }
+        file.write_text(json.dumps(config))
+        return file
+
+    def post(self, run: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Make a run."""
+        name = run["metadata"]["name"]
+        if name in self.runs:
+            return 409, {"kind": "Status", "code": 409, "message": f'pipelineruns.tekton.dev "{name}" already exists'}
+        self.made.append(name)
+        self.runs[name] = {**run, "metadata": {**run["metadata"], "uid": f"uid-{len(self.made)}"}}
+        return 201, self.runs[name]
+
+    def get(self, name: str) -> tuple[int, dict[str, Any]]:
+        """Return a run."""
+        if name not in self.runs:
+            return 404, {"kind": "Status", "code": 404, "message": f'pipelineruns.tekton.dev "{name}" not found'}
+        return 200, self.runs[name]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    api: ApiServer
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        run = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        url = urlsplit(self.path)
+        if url.path != COLLECTION or parse_qs(url.query).get("fieldValidation") != ["Strict"]:
+            self._unknown()
+            return
+        fault = self.api.faults.popleft() if self.api.faults else None
+        if fault is None or fault.takes_effect:
+            answer = self.api.post(run)
+        if fault is None:
+            self._send(*answer)
+        elif fault.status:
+            self._send(fault.status, {"kind": "Status", "message": fault.message}, fault.headers)
+        else:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def do_GET(self) -> None:
+        path, _, name = urlsplit(self.path).path.rpartition("/")
+        if path == COLLECTION:
+            self._send(*self.api.get(name))
+        else:
+            self._unknown()
+
+    def _unknown(self) -> None:
+        self.api.unknown.append(f"{self.command} {self.path}")
+        self._send(400, {"kind": "Status", "message": "the fake knows no such request"})
+
+    def _send(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Tests read the self.api."""
+
+
+@contextmanager
+def api_server() -> Iterator[ApiServer]:
+    """A server on a port of its own; at the end it must have understood every request."""
+    state = ApiServer()
+
+    handler = type("Handler", (_Handler,), {"api": state})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    state.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert state.unknown == []

@@ -1,0 +1,347 @@
+"""From job to run, against an API server at the wire: what is tried again, what is given up, and what is recorded."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, update
+
+from receiver.clients.cluster import Cluster
+from receiver.core.filters import PushFilter
+from receiver.core.params import ParamReader, ParamRule
+from receiver.core.pipelinerun import KEY
+from receiver.core.triggers import Trigger
+from receiver.journal.jobs import Change, Jobs
+from receiver.journal.schema import DEAD, STARTED, WAITING, jobs, pushes, transitions
+from receiver.journal.writer import BatchWriter
+from receiver.settings.model import ClusterSettings
+from receiver.work.dispatch import Dispatcher, Limits
+from tests.support.journals import NOW, REPOSITORY, delivery, opened, rows, run_sql, take
+from tests.unit.work.api_server import NAMESPACE, ApiServer, Fault, api_server
+
+DAY = 86_400.0
+LEASE = 10.0
+
+
+def trigger(name: str = "striv", *, branches: Sequence[str] = ("**",), max_active: int | None = None) -> Trigger:
+    spec = {"params": [{"name": "revision", "value": ""}]}
+    return Trigger(
+        name=name,
+        repository=REPOSITORY,
+        filter=PushFilter.build(branches=list(branches)),
+        reader=ParamReader([ParamRule(name="revision", source="head_sha", default=None)]),
+        template={
+            "apiVersion": "tekton.dev/v1",
+            "kind": "PipelineRun",
+            "metadata": {"generateName": "striv-"},
+            "spec": spec,
+        },
+        name_prefix="striv-",
+        namespace=NAMESPACE,
+        skip_markers=True,
+        max_active=max_active,
+    )
+
+
+class Bench:
+    """A dispatcher on a journal and a server, with a clock of its own."""
+
+    def __init__(self, engine: Engine, server: ApiServer, cluster: Cluster) -> None:
+        self.engine, self.server, self.cluster = engine, server, cluster
+        self.now = NOW
+        self.rung = threading.Event()
+        self.jobs = Jobs(engine)
+        self.recorder: BatchWriter[Change, bool] = BatchWriter(self.jobs.apply)
+        self.dispatchers: list[Dispatcher] = []
+
+    def dispatcher(self, *triggers: Trigger, concurrency: int = 4) -> Dispatcher:
+        made = Dispatcher(
+            jobs=self.jobs,
+            recorder=self.recorder,
+            cluster=self.cluster,
+            triggers=triggers or (trigger(),),
+            limits=Limits(concurrency=concurrency, lease_seconds=LEASE, give_up_days=3.0),
+            clock=lambda: self.now,
+            ring=self.rung.set,
+        )
+        self.dispatchers.append(made)
+        return made
+
+    def run(self, *triggers: Trigger) -> dict[str, Any]:
+        """Let a worker take one step to its end; return the first job."""
+        dispatcher = self.dispatcher(*triggers)
+        dispatcher.step()
+        dispatcher.close()
+        return self.job()
+
+    def job(self) -> dict[str, Any]:
+        return rows(self.engine, jobs)[0]
+
+    def close(self) -> None:
+        for dispatcher in self.dispatchers:
+            dispatcher.close()
+        self.recorder.close()
+        self.cluster.close()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with api_server() as server, opened(tmp_path) as engine:
+        settings = ClusterSettings(kubeconfig=str(server.kubeconfig(tmp_path)), read_timeout_seconds=5.0)
+        bench = Bench(engine, server, Cluster(settings, folder=tmp_path, connections=8))
+        yield bench
+        bench.close()
+
+
+def test_a_job_becomes_a_run_that_is_recorded_with_its_name_and_uid(bench: Bench) -> None:
+    new = delivery(id="g")
+    (receipt,) = take(bench.engine, new)
+    job = bench.run()
+    (run,) = bench.server.runs.values()
+    assert new.push is not None
+    assert run["metadata"]["name"] == receipt.jobs[0].run_name
+    assert run["metadata"]["annotations"][KEY] == job["job_key"].hex()
+    assert run["spec"]["params"] == [{"name": "revision", "value": new.push.head_sha}]
+    assert (job["state"], job["run_name"], job["run_uid"], job["started_at"]) == (
+        STARTED,
+        run["metadata"]["name"],
+        "uid-1",
+        NOW,
+    )
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(takes_effect=True),
+        Fault(504, "time-out", takes_effect=True),
+        Fault(500, "etcd: leader changed", takes_effect=True),
+    ],
+    ids=["reply lost", "504", "500"],
+)
+def test_a_run_whose_reply_was_lost_is_found_again_and_not_made_twice(bench: Bench, fault: Fault) -> None:
+    take(bench.engine, delivery())
+    bench.server.faults.append(fault)
+    job = bench.run()
+    assert job["state"] == WAITING
+    bench.now = job["due_at"] + 60
+    assert bench.run()["state"] == STARTED
+    assert len(bench.server.made) == 1
+
+
+def test_a_worker_that_was_killed_before_it_recorded_leaves_one_run(bench: Bench) -> None:
+    take(bench.engine, delivery())
+    lost = bench.dispatcher()
+    (job,) = bench.jobs.claim(now=NOW, limit=1, lease_seconds=LEASE)
+    lost.attempt(job)
+    assert bench.job()["state"] == WAITING
+    bench.now += LEASE
+    assert bench.run()["state"] == STARTED
+    assert bench.server.made == [bench.job()["run_name"]]
+
+
+@pytest.mark.parametrize(
+    ("fault", "counts", "opens", "least_seconds"),
+    [
+        (Fault(429, "slow down"), 1, False, 0.1),
+        (Fault(429, "slow down", {"Retry-After": "20"}), 1, False, 20.0),
+        (Fault(500, "etcd"), 1, False, 0.1),
+        (Fault(403, 'pipelineruns "x" is forbidden: exceeded quota: runs'), 1, False, 0.1),
+        (Fault(503, "not ready"), 0, True, 0.0),
+        (Fault(500, 'failed calling webhook "webhook.pipeline.tekton.dev"'), 0, True, 0.0),
+        (Fault(401, "Unauthorized"), 0, True, 0.0),
+        (Fault(), 0, True, 0.0),
+    ],
+    ids=["429", "429 with Retry-After", "500", "quota", "503", "webhook", "401", "reset"],
+)
+def test_what_may_work_later_waits_and_an_outage_uses_up_nobodys_patience(
+    bench: Bench, fault: Fault, counts: int, opens: bool, least_seconds: float
+) -> None:
+    take(bench.engine, delivery())
+    bench.server.faults.append(fault)
+    dispatcher = bench.dispatcher()
+    dispatcher.step()
+    dispatcher.close()
+    job = bench.job()
+    assert (job["state"], job["attempts"], dispatcher.circuit.is_open) == (WAITING, counts, opens)
+    assert least_seconds <= job["due_at"] - NOW <= max(60.0, least_seconds)
+    assert fault.message in job["message"]
+    bench.now += 60
+    assert bench.run()["state"] == STARTED
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(403, "pipelineruns is forbidden: User cannot create"), (404, "namespaces not found"), (422, "unknown field")],
+)
+def test_a_permanent_refusal_is_dead_at_once_with_the_api_servers_words(
+    bench: Bench, status: int, message: str
+) -> None:
+    take(bench.engine, delivery())
+    bench.server.faults.append(Fault(status, message))
+    job = bench.run()
+    assert (job["state"], job["reason"], job["finished_at"]) == (DEAD, "refused", NOW)
+    assert job["message"] == f"HTTP {status}: {message}"
+    assert rows(bench.engine, transitions)[-1]["to_state"] == DEAD
+    take(bench.engine, delivery())
+    assert bench.run()["state"] == STARTED
+
+
+def test_a_foreign_object_of_the_name_makes_the_run_take_another(bench: Bench) -> None:
+    (receipt,) = take(bench.engine, delivery())
+    name = receipt.jobs[0].run_name
+    bench.server.runs[name] = foreign = {"metadata": {"name": name, "annotations": {KEY: "another"}}}
+    assert bench.run()["salt"] == 1
+    job = bench.run()
+    assert job["state"] == STARTED
+    assert job["run_name"] != name
+    assert bench.server.runs[name] is foreign
+    assert bench.server.made == [job["run_name"]]
+
+
+def test_a_job_whose_names_are_all_taken_is_dead_and_says_so(bench: Bench) -> None:
+    take(bench.engine, delivery())
+    bench.server.post = lambda run: (409, {"message": run["metadata"]["name"]})  # type: ignore[method-assign]
+    bench.server.get = lambda name: (200, {"metadata": {"name": name}})  # type: ignore[method-assign]
+    for _ in range(3):
+        assert bench.run()["state"] == WAITING
+    job = bench.run()
+    assert (job["state"], job["reason"]) == (DEAD, "name-taken")
+
+
+def test_a_job_that_cannot_start_for_days_is_given_up_with_the_last_problem(bench: Bench) -> None:
+    take(bench.engine, delivery())
+    bench.now += 3 * DAY - 1
+    bench.server.faults.append(Fault(429, "slow down"))
+    assert bench.run()["state"] == WAITING
+    bench.now += 2 * DAY
+    bench.server.faults.append(Fault(503, "still away"))
+    job = bench.run()
+    assert (job["state"], job["reason"]) == (DEAD, "given-up")
+    assert "still away" in job["message"]
+
+
+def drop_payload(engine: Engine) -> None:
+    run_sql(engine, "DELETE FROM pushes")
+
+
+def spoil_payload(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(update(pushes).values(body=b"garbage"))
+
+
+@pytest.mark.parametrize(
+    ("rule", "spoil", "words"),
+    [
+        (trigger("other"), None, "no longer configured"),
+        (trigger(branches=["release"]), None, "does not match this push"),
+        (trigger(), drop_payload, "no longer in the journal"),
+        (trigger(), spoil_payload, "no longer in the journal"),
+    ],
+    ids=["trigger gone", "filter changed", "payload pruned", "payload damaged"],
+)
+def test_a_job_that_todays_configuration_does_not_want_is_dead_without_asking_the_cluster(
+    bench: Bench, rule: Trigger, spoil: Callable[[Engine], None] | None, words: str
+) -> None:
+    take(bench.engine, delivery())
+    if spoil:
+        spoil(bench.engine)
+    job = bench.run(rule)
+    assert (job["state"], job["reason"]) == (DEAD, "refused")
+    assert words in job["message"]
+    assert bench.server.made == []
+
+
+def test_a_job_that_dies_without_asking_does_not_close_the_circuit(bench: Bench) -> None:
+    take(bench.engine, delivery())
+    dispatcher = bench.dispatcher(trigger("other"))
+    dispatcher.circuit.failed(now=NOW - 60, random=0.5)
+    dispatcher.step()
+    dispatcher.close()
+    assert bench.job()["state"] == DEAD
+    assert dispatcher.circuit.is_open
+
+
+def test_during_an_outage_one_job_asks_for_all_and_its_answer_lets_all_go(bench: Bench) -> None:
+    take(bench.engine, *(delivery(str(number)) for number in range(5)))
+    dispatcher = bench.dispatcher()
+    dispatcher.circuit.failed(now=NOW, random=0.5)
+    assert 0 < dispatcher.step() <= 1.0
+    assert [row["lease"] for row in rows(bench.engine, jobs)] == [0] * 5
+    bench.now += 2
+    bench.rung.clear()
+    dispatcher.step()
+    assert bench.rung.wait(10)
+    dispatcher.close()
+    assert [row["lease"] for row in rows(bench.engine, jobs)] == [1, 0, 0, 0, 0]
+    bench.run()
+    assert len(bench.server.made) == 5
+
+
+def test_what_has_not_begun_when_the_plane_stops_is_given_back_at_once(bench: Bench) -> None:
+    take(bench.engine, *(delivery(str(number)) for number in range(4)))
+    inside, go_on = threading.Event(), threading.Event()
+    post = bench.server.post
+
+    def slow(run: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        inside.set()
+        assert go_on.wait(10)
+        return post(run)
+
+    bench.server.post = slow  # type: ignore[method-assign]
+    dispatcher = bench.dispatcher(concurrency=1)
+    dispatcher.step()
+    assert inside.wait(10)
+    closing = threading.Thread(target=dispatcher.close)
+    closing.start()
+    go_on.set()
+    closing.join(10)
+    states = [row["state"] for row in rows(bench.engine, jobs)]
+    assert states.count(STARTED) == len(bench.server.made) >= 1
+    bench.run()
+    assert [row["state"] for row in rows(bench.engine, jobs)] == [STARTED] * 4
+    assert len(bench.server.made) == 4
+
+
+def test_leases_of_jobs_in_hand_are_renewed(bench: Bench) -> None:
+    take(bench.engine, delivery())
+    inside, go_on = threading.Event(), threading.Event()
+    post = bench.server.post
+
+    def slow(run: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        inside.set()
+        assert go_on.wait(10)
+        return post(run)
+
+    bench.server.post = slow  # type: ignore[method-assign]
+    dispatcher = bench.dispatcher()
+    dispatcher.step()
+    assert inside.wait(10)
+    bench.now += LEASE - 1
+    dispatcher.renew_leases()
+    assert bench.job()["lease_until"] == bench.now + LEASE
+    go_on.set()
+    dispatcher.close()
+    assert bench.job()["state"] == STARTED
+
+
+def test_a_bounded_trigger_starts_no_more_than_it_may_even_when_replies_are_lost(bench: Bench) -> None:
+    take(bench.engine, *(delivery(str(number)) for number in range(4)))
+    bench.server.faults.extend([Fault(504, "lost", takes_effect=True), Fault(504, "lost", takes_effect=True)])
+    rule = trigger(max_active=2)
+    bench.run(rule)
+    assert len(bench.server.made) == 2
+    # The first of the two is asked for again and refused for a while: that makes its run no less possible.
+    for _ in range(3):
+        bench.now += 120
+        bench.server.faults.extend([Fault(429, "slow down")] * 2)
+        bench.run(rule)
+    bench.now += 120
+    bench.run(rule)
+    assert len(bench.server.made) == 2
+    assert json.dumps([row["state"] for row in rows(bench.engine, jobs)]).count(STARTED) == 2

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 from urllib.parse import parse_qsl
 
@@ -262,6 +262,8 @@ def _epoch(pushed_at: int | str | None) -> int | None:
     if pushed_at is None or isinstance(pushed_at, int):
         return pushed_at
     try:
-        return int(datetime.fromisoformat(pushed_at).timestamp())
+        at = datetime.fromisoformat(pushed_at)
+        # Without a zone it is UTC, wherever this runs: the time is part of what makes two pushes the same.
+        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
     except (ValueError, OverflowError) as error:
         raise RejectedError(400, "payload", "`repository.pushed_at` is neither seconds nor an ISO 8601 time") from error

@@ -15,7 +15,8 @@ from receiver.errors import SettingsError
 from receiver.settings import ParamSettings, PushSettings, Settings, Template, TriggerSettings
 
 _SKIP = re.compile(r"\[(skip ci|ci skip|no ci|skip actions|actions skip)\]", re.IGNORECASE)
-_SKIP_TRAILER = re.compile(r"\n[ \t]*\n(.+:.*\n)*skip-checks:[ \t]*true[ \t]*\s*\Z", re.IGNORECASE)
+# `[^:\n]` and not `.`, so that there is one way only to read a line: a message is an outsider's choice.
+_SKIP_TRAILER = re.compile(r"\n[ \t]*\n([^:\n]+:.*\n)*skip-checks:[ \t]*true\s*\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def namespaces(control_plane: ControlPlane) -> ControlPlane:
         assert result.returncode == 0, result.stderr
     for name in (NAMESPACE, RUNS):
         wait_until(
-            lambda name=name: control_plane.api.exists("v1", "ServiceAccount", "default", namespace=name),
+            partial(control_plane.api.exists, "v1", "ServiceAccount", "default", namespace=name),
             what=f"the default ServiceAccount of {name}",
         )
     return control_plane
@@ -373,9 +374,7 @@ def test_the_worker_can_do_its_work_and_misses_every_right_that_is_taken_away(
     cluster = worker(installed, run_namespace, tmp_path)
     # The authorizer learns of a new binding a moment after it was stored.
     for resource, verb in CALLS.keys() - {missing}:
-        wait_until(
-            lambda verb=verb, resource=resource: cluster.may(run_namespace, verb, resource), what=f"{verb} {resource}"
-        )
+        wait_until(partial(cluster.may, run_namespace, verb, resource), what=f"{verb} {resource}")
 
     for right, call in CALLS.items():
         if right != missing:

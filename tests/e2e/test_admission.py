@@ -109,6 +109,7 @@ def add_volume(body: Any, volume: Object) -> None:
 
 TOKEN = {"projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}
 SECRET_REF = {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "other", "key": "password"}}}
+INIT_CONTAINER = {"name": "first", "image": "docker.io/library/mysql:8.4.7", "command": ["id"]}
 HOSTILE_JOBS: dict[str, Change] = {
     "another image": lambda j: container(j).update(image="docker.io/library/busybox:1.36.1"),
     "another command": lambda j: container(j).update(command=["sh", "-c", "id"]),
@@ -128,7 +129,7 @@ HOSTILE_JOBS: dict[str, Change] = {
     "a second container": lambda j: pod(j)["containers"].append(
         {"name": "two", "image": "docker.io/library/mysql:8.4.7"}
     ),
-    "an init container": lambda j: pod(j).update(initContainers=[copy.deepcopy(container(j))]),
+    "an init container": lambda j: pod(j).update(initContainers=[INIT_CONTAINER]),
     "root": lambda j: pod(j)["securityContext"].update(runAsUser=0, runAsNonRoot=False),
     "privileges": lambda j: container(j)["securityContext"].update(privileged=True, allowPrivilegeEscalation=True),
     "the host's network": lambda j: pod(j).update(hostNetwork=True),
@@ -335,9 +336,6 @@ HOSTILE_RUNS: dict[str, Change] = {
     ),
     "a volume of its choice": lambda r: workspace(r, volumeClaimTemplate={"spec": {**CLAIM, "volumeName": "pv-1"}}),
     "two workspaces": lambda r: r["spec"]["workspaces"].append({"name": "other", "emptyDir": {}}),
-    "a param that expands": lambda r: r["spec"]["params"].append({"name": "x", "value": "$(context.pipelineRun.uid)"}),
-    "a branch that expands": lambda r: r["spec"]["params"][2].update(value="$(PROTECTED_BRANCH)"),
-    "a list as param": lambda r: r["spec"]["params"].append({"name": "x", "value": ["$(id)"]}),
     "another manager": lambda r: r["spec"].update(managedBy="example.com/other"),
     "the label of a database": lambda r: r["metadata"]["labels"].update({databases.RUN_LABEL: UID}),
 }
@@ -362,6 +360,26 @@ def test_the_receiver_may_not_create_a_run_with(variant: str, receiver: Cluster)
     refused = refusal(receiver, f"{TEKTON}/pipelineruns", body)
 
     assert "striv-ci-pipelineruns" in refused.message, refused
+
+
+EXPANDABLE = [
+    "$(id)",
+    "$(touch${IFS}pwned)",
+    "$(PROTECTED_BRANCH)",
+    "$(params.protected-branch)",
+    "x$(context.pipelineRun.uid)",
+]
+
+
+@pytest.mark.parametrize("value", [*EXPANDABLE, ["$(id)"], {"key": "$(id)"}], ids=str)
+def test_nobody_may_create_a_run_with_a_param_that_would_be_expanded(
+    value: object, cluster: Cluster, receiver: Cluster
+) -> None:
+    """Git allows branches of such names."""
+    body = changed(run_body(), lambda r: r["spec"]["params"].append({"name": "other", "value": value}))
+
+    for identity in (cluster, receiver):
+        assert "striv-ci-params" in refusal(identity, f"{TEKTON}/pipelineruns", body).message
 
 
 def test_the_receiver_may_not_create_a_run_of_an_old_version(receiver: Cluster) -> None:

@@ -84,7 +84,7 @@ def test_finally_cleans_up_when_the_tasks_take_too_long(runs: Runs, repository: 
     condition = run.expect("False")
 
     assert condition["reason"] == "PipelineRunTimeout"
-    assert run.failed_tasks() == {"test-backend": "TaskRunTimeout"}
+    assert run.failed_tasks() == {"test-backend": "TaskRunCancelled"}
     assert run.task_condition("delete-test-dependencies")["status"] == "True"
     run.expect_clean()
 

@@ -140,6 +140,8 @@ def test_an_evicted_pod_is_told_apart(cluster: Cluster, runs: Runs, repository: 
     eventually(noticed, what="the eviction is noticed", seconds=30)
     run.expect("False")
     assert run.failed_tasks() == {"test-backend": "PodEvicted"}
+    # Nothing was really evicted: the containers go with the run.
+    run.delete()
     run.expect_clean()
 
 

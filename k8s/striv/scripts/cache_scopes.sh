@@ -1,0 +1,14 @@
+# Names the folders of the cache that a run may write and read. A hash, since a branch may hold any character; the
+# prefix tells prune_cache.py which folders are for one run only.
+set -eu
+
+scope() {
+  if [ -n "$REPOSITORY_ID" ] && [ -n "$BRANCH" ]; then
+    printf 'branch-%s' "$(printf '%s\n%s' "$REPOSITORY_ID" "$1" | sha256sum | cut -c1-40)"
+  else
+    printf 'run-%s' "$PIPELINE_RUN_UID"
+  fi
+}
+
+scope "$BRANCH" > "$CACHE_SCOPE_RESULT"
+scope "$PROTECTED_BRANCH" > "$PROTECTED_CACHE_SCOPE_RESULT"

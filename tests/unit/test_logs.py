@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from receiver.logs import set_up_logging
 from receiver.settings import LogSettings
+from tests.controlplane.waiting import wait_until
 
 _log = logging.getLogger("receiver.test")
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
@@ -47,6 +48,13 @@ def logged(form: str = "json", *, stream: io.StringIO | None = None, level: str 
     stream = io.StringIO() if stream is None else stream
     set_up_logging(LogSettings(format=form, level=level), stream=stream)
     _log.info("run created", extra=extra)
+    return written(stream)
+
+
+def written(stream: io.StringIO) -> str:
+    """Return what has been logged; lines may wait for each other, but not here."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
     return stream.getvalue()
 
 
@@ -77,7 +85,7 @@ def test_text_is_coloured_on_a_terminal_only() -> None:
     for stream, coloured in ((Terminal(), True), (io.StringIO(), False)):
         set_up_logging(LogSettings(format="text"), stream=stream)
         _log.warning("cluster away")
-        assert ("\x1b[33m" in stream.getvalue()) == coloured
+        assert ("\x1b[33m" in written(stream)) == coloured
 
 
 def test_lines_below_the_level_are_left_out() -> None:
@@ -124,11 +132,11 @@ def test_the_text_of_an_exception_forges_no_line(form: str) -> None:
         fail("bad\n12:00:00 info    run created\x1b[2J\x85more")
     except ValueError:
         _log.exception("request failed")
-    first, *rest = stream.getvalue().removesuffix("\n").splitlines()
+    first, *rest = written(stream).removesuffix("\n").splitlines()
     assert "request failed" in first
     assert all(line.startswith("    ") and line.isprintable() for line in rest)
     assert (rest == []) == (form == "json")
-    assert "ValueError" in stream.getvalue()
+    assert "ValueError" in written(stream)
 
 
 def test_setting_up_twice_does_not_log_twice() -> None:
@@ -140,5 +148,20 @@ def test_libraries_that_chatter_are_kept_quiet() -> None:
     stream = io.StringIO()
     set_up_logging(LogSettings(), stream=stream)
     logging.getLogger("urllib3.connectionpool").warning("Retrying")
-    assert stream.getvalue() == ""
+    assert written(stream) == ""
     assert sys.stderr is not stream
+
+
+def test_lines_that_nobody_flushes_are_written_all_the_same() -> None:
+    stream = io.StringIO()
+    set_up_logging(LogSettings(format="json"), stream=stream)
+    _log.info("delivery")
+    wait_until(lambda: "delivery" in stream.getvalue(), what="the line", seconds=5)
+
+
+def test_an_error_waits_for_nobody() -> None:
+    stream = io.StringIO()
+    set_up_logging(LogSettings(format="json"), stream=stream)
+    _log.info("delivery")
+    _log.error("job dead")
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["delivery", "job dead"]

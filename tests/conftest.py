@@ -1,3 +1,3 @@
-"""Fixtures that all tests share; the control plane's own are in tests.controlplane.fixtures."""
+"""Fixtures that all tests share: a real control plane and a real PostgreSQL."""
 
-pytest_plugins = ["tests.controlplane.fixtures"]
+pytest_plugins = ["tests.controlplane.fixtures", "tests.support.postgres"]

@@ -10,6 +10,7 @@ from receiver.cli.common import Context
 from receiver.journal.copying import copy_journal
 from receiver.journal.engine import journal_url, open_engine
 from receiver.journal.migrate import migrate as migrate_journal
+from receiver.journal.roles import Roles
 
 
 @click.group()
@@ -17,11 +18,18 @@ def journal() -> None:
     """Look after the journal's database."""
 
 
-@journal.command()
+@journal.command(epilog="Example: receiver journal migrate --serve-role receiver_serve --work-role receiver_work")
+@click.option("--serve-role", metavar="ROLE", help="PostgreSQL: give this role what `serve` needs, and no more.")
+@click.option("--work-role", metavar="ROLE", help="PostgreSQL: give this role what `work` needs, and no more.")
 @click.pass_obj
-def migrate(context: Context) -> None:
+def migrate(context: Context, serve_role: str | None, work_role: str | None) -> None:
     """Create the tables, or bring them to this version. Safe to repeat, and to run several at once."""
-    done = migrate_journal(open_engine(journal_url(context.settings.journal.url)), now=time.time())
+    if (serve_role is None) != (work_role is None):
+        raise click.UsageError("give both --serve-role and --work-role, or neither")
+    if serve_role and context.journal_file() is not None:
+        raise click.UsageError("SQLite knows no roles; leave --serve-role and --work-role out")
+    roles = Roles(serve=serve_role, work=work_role) if serve_role and work_role else None
+    done = migrate_journal(open_engine(journal_url(context.settings.journal.url)), now=time.time(), roles=roles)
     click.echo("journal created" if done else "journal is of this version already")
 
 

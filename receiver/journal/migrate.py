@@ -7,27 +7,32 @@ from sqlalchemy import Engine, select
 
 from receiver.errors import JournalError, SettingsError
 from receiver.journal.engine import reading, writing
+from receiver.journal.roles import Roles, grant
 from receiver.journal.schema import VERSION, journal, metadata
 
 _ADVISORY_LOCK = 7_235_948_120
 _SQLITE_TABLES = {"sqlite_sequence", "sqlite_stat1", "sqlite_stat4"}
 
 
-def migrate(engine: Engine, *, now: float) -> bool:
+def migrate(engine: Engine, *, now: float, roles: Roles | None = None) -> bool:
     """Create the tables when there are none; return whether anything was done.
 
-    Raises SettingsError when the database is of another version, JournalError when it does not answer.
+    With `roles` (PostgreSQL alone) each plane's role is given its rights, each time. Raises SettingsError when the
+    database is of another version, JournalError when it does not answer.
     """
     with writing(engine) as connection:
         # SQLite's BEGIN IMMEDIATE is the lock already.
         if engine.dialect.name == "postgresql":
             connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-        if sqlalchemy.inspect(connection).has_table("journal"):
+        new = not sqlalchemy.inspect(connection).has_table("journal")
+        if new:
+            metadata.create_all(connection)
+            connection.execute(journal.insert().values(version=VERSION, migrated_at=now))
+        else:
             _check(connection.execute(select(journal.c.version)).scalar())
-            return False
-        metadata.create_all(connection)
-        connection.execute(journal.insert().values(version=VERSION, migrated_at=now))
-        return True
+        if roles is not None:
+            grant(connection, roles)
+    return new
 
 
 def check_version(engine: Engine) -> None:

@@ -1,0 +1,74 @@
+"""What each plane may do to a journal in PostgreSQL: the public plane inserts what is new and reads what that takes.
+
+SQLite knows no roles; there the file's permissions are all there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from receiver.journal.schema import deliveries, jobs, journal, keys, pushes, revivals, transitions
+
+_FRESH_JOB = (
+    "state = 'waiting' AND generation = 1 AND attempts = 0 AND lease = 0 AND lease_until = 0 AND salt = 0"
+    " AND run_uid IS NULL AND started_at IS NULL AND finished_at IS NULL"
+    " AND result IS NULL AND reason IS NULL AND message IS NULL AND failed_task IS NULL"
+)
+_FRESH_TRANSITION = "from_state = '' AND to_state = 'waiting'"
+_SERVE = {
+    deliveries: "INSERT",
+    pushes: "INSERT, SELECT (push_key)",  # never a payload: some are of private repositories
+    keys: "INSERT, SELECT (key, push_key)",
+    jobs: "INSERT, SELECT (job_key, state, run_name)",
+    transitions: "INSERT",
+    revivals: "INSERT",
+    journal: "SELECT",
+}
+_WORK = {
+    deliveries: "SELECT, INSERT, DELETE",
+    pushes: "SELECT, DELETE",
+    keys: "SELECT, INSERT, DELETE",
+    jobs: "SELECT, INSERT, UPDATE, DELETE",
+    transitions: "SELECT, INSERT, DELETE",
+    revivals: "SELECT, DELETE",
+    journal: "SELECT",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """The names of the database roles as which the public and the private plane connect."""
+
+    serve: str
+    work: str
+
+
+def grant(connection: Connection, roles: Roles) -> None:
+    """Give both roles exactly their rights, whatever they had before; the connection's role has to own the tables.
+
+    Row security goes further than a right to insert: the public plane can bring new jobs, none that seems to be done.
+    """
+    quote = connection.dialect.identifier_preparer.quote
+    for statement in _statements(serve=quote(roles.serve), work=quote(roles.work)):
+        connection.exec_driver_sql(statement)
+
+
+def _statements(*, serve: str, work: str) -> Iterator[str]:
+    for role, rights in ((serve, _SERVE), (work, _WORK)):
+        for table, allowed in rights.items():
+            yield f"REVOKE ALL ON {table.name} FROM {role}"
+            yield f"GRANT {allowed} ON {table.name} TO {role}"
+            if "id" in table.c and "INSERT" in allowed:
+                yield f"GRANT USAGE ON SEQUENCE {table.name}_id_seq TO {role}"
+    for table, fresh in ((jobs, _FRESH_JOB), (transitions, _FRESH_TRANSITION)):
+        yield f"ALTER TABLE {table.name} ENABLE ROW LEVEL SECURITY"
+        for policy, rule in (
+            ("receiver_reads", "FOR SELECT USING (true)"),
+            ("receiver_serve", f"FOR INSERT TO {serve} WITH CHECK ({fresh})"),
+            ("receiver_work", f"TO {work} USING (true) WITH CHECK (true)"),
+        ):
+            yield f"DROP POLICY IF EXISTS {policy} ON {table.name}"
+            yield f"CREATE POLICY {policy} ON {table.name} {rule}"

@@ -1,0 +1,285 @@
+"""A real PostgreSQL of the tests' own, as durable as a real one, and a fresh database with its three roles for each test.
+
+Register with `pytest_plugins = ["tests.support.postgres"]` in tests/conftest.py.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import Engine
+from sqlalchemy.engine import URL
+
+from receiver.journal.engine import open_engine
+from receiver.journal.migrate import migrate
+from receiver.journal.roles import Roles
+from tests.controlplane.processes import Watchdog, free_ports
+from tests.support.journals import NOW
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLES_FILE = ROOT / "k8s/overlays/postgresql/roles.sql"
+OWNER, SERVE, WORK = "receiver_owner", "receiver_serve", "receiver_work"
+_PLACES = Path("/usr/lib/postgresql")
+_SKIPPED = pytest.StashKey[str]()
+
+
+class MissingError(Exception):
+    """There is no PostgreSQL on this machine, or nobody to run it as."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """One database; `urls` maps each role to the URL that it connects with."""
+
+    server: PostgreSQL
+    name: str
+
+    def url(self, role: str) -> URL:
+        """The URL for `journal.url` as this role."""
+        return URL.create(
+            "postgresql+psycopg",
+            username=role,
+            password=self.server.password,
+            host="127.0.0.1",
+            port=self.server.port,
+            database=self.name,
+        )
+
+    def url_text(self, role: str) -> str:
+        """The same as text, password included."""
+        return self.url(role).render_as_string(hide_password=False)
+
+    @contextmanager
+    def engine(self, role: str = WORK, *, durable: bool = False) -> Iterator[Engine]:
+        """An engine as this role, disposed of at the end."""
+        engine = open_engine(self.url(role), durable=durable)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+
+    @contextmanager
+    def connection(self, role: str) -> Iterator[psycopg.Connection[Any]]:
+        """A bare connection in which each statement is its own transaction, as a thief of the password would use it."""
+        url = self.url(role).set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(url, autocommit=True) as connection:
+            yield connection
+
+
+class PostgreSQL:
+    """One server: its folder, its processes, and how to break it."""
+
+    def __init__(self, folder: Path, *, programs: Path, user: str | None) -> None:
+        """`user` is who runs the server, None for whoever runs the tests. Use `started` instead."""
+        self.folder = folder
+        self.programs = programs
+        self.password = secrets.token_hex(8)
+        self.port = free_ports(["postgresql"])["postgresql"]
+        account = pwd.getpwnam(user) if user else None
+        self._as: dict[str, Any] = (
+            {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watchdog = Watchdog()
+        self._names = iter(range(1_000_000))
+
+    @classmethod
+    @contextmanager
+    def started(cls) -> Iterator[PostgreSQL]:
+        """Start a server with an empty folder; nothing of it is left at the end. Raises MissingError."""
+        programs, user = find_programs(), _other_user()
+        with ExitStack() as stack:
+            # Not in pytest's folder, which nobody but its owner can enter. Short, because of the socket's path.
+            folder = Path(tempfile.mkdtemp(prefix="striv-pg-"))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            server = cls(folder, programs=programs, user=user)
+            stack.callback(server._watchdog.close)
+            if user:
+                shutil.chown(folder, user)
+            server._initialise()
+            server.start()
+            stack.callback(server.stop)
+            server._create_roles()
+            yield server
+
+    def _initialise(self) -> None:
+        file = self.folder / "password"
+        file.write_text(self.password)
+        file.chmod(0o644)
+        self._run("initdb", "--pgdata", str(self.folder / "data"), "--username", "admin", "--auth", "scram-sha-256",
+                  "--pwfile", str(file), "--encoding", "UTF8", "--no-locale", "--no-instructions")  # fmt: skip
+        file.unlink()
+
+    def _create_roles(self) -> None:
+        """Run the very file that users are given, and have the owner make the tables."""
+        self._run(
+            "psql", "--no-psqlrc", "--quiet", "--file", str(ROLES_FILE), "--dbname", "postgres",
+            *(f"--set={name}_password={self.password}" for name in ("owner", "serve", "work")),
+            environment={"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGUSER": "admin", "PGPASSWORD": self.password},
+            as_server=False,
+        )  # fmt: skip
+        with Database(self, "receiver").engine(OWNER) as engine:
+            migrate(engine, now=NOW, roles=Roles(serve=SERVE, work=WORK))
+
+    def _run(
+        self, program: str, *arguments: str, environment: dict[str, str] | None = None, as_server: bool = True
+    ) -> None:
+        done = subprocess.run(
+            [str(self.programs / program), *arguments],
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C", **(environment or {})},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            **(self._as if as_server else {}),
+        )
+        assert done.returncode == 0, f"{program}: {done.stderr}"
+
+    # ------------------------------------------------------------ up and down
+    def start(self) -> None:
+        """Start the server and return when it answers."""
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": self.folder,
+            "fsync": "on",
+            "synchronous_commit": "on",
+            "shared_buffers": "32MB",
+            "max_connections": 80,
+            "deadlock_timeout": "200ms",
+        }
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(self.programs / "postgres"), "-D", str(self.folder / "data")]
+                + [part for name, value in options.items() for part in ("-c", f"{name}={value}")],
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                start_new_session=True,
+                **self._as,
+            )
+        self._watchdog.add(self._process.pid)
+        eventually(self._answers, what=f"PostgreSQL to answer; see {self.folder}/log", seconds=30)
+
+    def stop(self, *, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop the server: SIGINT ends all connections, SIGQUIT (`immediate`) is a crash that recovery has to mend."""
+        if self._process is None:
+            return
+        self._process.send_signal(how)
+        self._process.wait(30)
+        self._watchdog.discard(self._process.pid)
+        self._process = None
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.folder / "log").read_text()[-3000:]
+        try:
+            self.admin().close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def admin(self, database: str = "postgres") -> psycopg.Connection[Any]:
+        """A superuser's connection; each statement is its own transaction."""
+        return psycopg.connect(
+            host="127.0.0.1",
+            port=self.port,
+            user="admin",
+            password=self.password,
+            dbname=database,
+            autocommit=True,
+            connect_timeout=5,
+        )
+
+    # ------------------------------------------------------------ databases
+    def receiver(self) -> Database:
+        """The database that the shipped file made; tests may not fill it, since all others are copies."""
+        return Database(self, "receiver")
+
+    @contextmanager
+    def database(self, *, migrated: bool = True) -> Iterator[Database]:
+        """A new database, empty or with the journal's tables and grants; dropped at the end, whoever is still connected."""
+        name = f"test_{next(self._names)}"
+        names = {"name": sql.Identifier(name), "owner": sql.Identifier(OWNER)}
+        create = "CREATE DATABASE {name} OWNER {owner} TEMPLATE " + ("receiver" if migrated else "template0")
+        with self.admin() as connection:
+            connection.execute(sql.SQL(create).format(**names))
+            connection.execute(sql.SQL("REVOKE ALL ON DATABASE {name} FROM PUBLIC").format(**names))
+            grant = f"GRANT CONNECT ON DATABASE {{name}} TO {SERVE}, {WORK}"
+            connection.execute(sql.SQL(grant).format(**names))
+        try:
+            yield Database(self, name)
+        finally:
+            with self.admin() as connection:
+                connection.execute(sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**names))
+
+
+def find_programs() -> Path:
+    """Return the folder with initdb and postgres: on PATH, or the newest of Debian's; raises MissingError."""
+    on_path = shutil.which("initdb")
+    found = [Path(on_path).parent] if on_path else []
+    versions = sorted(_PLACES.glob("*/bin"), key=lambda folder: float(re.sub(r"[^\d.]", "", folder.parent.name) or 0))
+    for folder in [*found, *reversed(versions)]:
+        if all((folder / program).exists() for program in ("initdb", "postgres", "psql")):
+            return folder
+    raise MissingError("no initdb, postgres and psql on PATH or in /usr/lib/postgresql/*/bin")
+
+
+def _other_user() -> str | None:
+    """Return the user to run as when we are root, whom PostgreSQL refuses."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return name
+    raise MissingError("PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody")
+
+
+@pytest.fixture(scope="session")
+def postgresql(request: pytest.FixtureRequest) -> Iterator[PostgreSQL]:
+    """One server for the session. Where there is none, tests fail when CI=true and else are skipped, as the summary says."""
+    try:
+        find_programs()
+        _other_user()
+    except MissingError as error:
+        reason = f"there is no PostgreSQL: {error}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason, pytrace=False)
+        request.config.stash[_SKIPPED] = reason
+        pytest.skip(reason)
+    with PostgreSQL.started() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgresql: PostgreSQL) -> Iterator[Database]:
+    """A fresh database with the journal's tables, and the three roles' rights on them."""
+    with postgresql.database() as fresh:
+        yield fresh
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say in the session's last lines that the tests on PostgreSQL did not run."""
+    if reason := config.stash.get(_SKIPPED, None):
+        terminalreporter.section("NOT TESTED on PostgreSQL", sep="!", red=True, bold=True)
+        terminalreporter.line(reason)

@@ -6,6 +6,7 @@
 | `RejectedError`  | answer GitHub with its HTTP status and reason                    |
 | `TransientError` | try the same step again, later                                   |
 | `PermanentError` | give the job up, with the reason; a person has to change something |
+| `TamperedError`  | end the process, with the reason                                 |
 """
 
 from __future__ import annotations
@@ -60,9 +61,17 @@ class JournalError(TransientError):
     """The journal could not commit or could not be read."""
 
 
+class ConflictError(JournalError):
+    """Another process changed the same rows first; the same transaction, begun anew, sees what it did."""
+
+
 class PermanentError(ReceiverError):
     """Trying the same again cannot help."""
 
 
 class NotFoundError(PermanentError):
     """What was asked for does not exist."""
+
+
+class TamperedError(ReceiverError):
+    """The journal holds what the receiver never writes: whoever trusts it must stop until a person has looked."""

@@ -12,10 +12,19 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import URL, Connection, Engine, event, make_url
 
-from receiver.errors import JournalError, SettingsError
+from receiver.errors import ConflictError, JournalError, SettingsError
 
 BUSY_TIMEOUT_SECONDS = 2.0
+NETWORK = {
+    "connect_timeout": 3,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 8_000,
+}
+"""How soon a PostgreSQL whose host is gone counts as away (libpq's words); its own timeouts cannot tell us."""
 _READ = "receiver_read_only"
+_OVERTAKEN = {"40P01", "40001", "55P03"}  # deadlock, serialization failure, lock not available (PostgreSQL's SQLSTATE)
 _MOUNTS = Path("/proc/self/mountinfo")
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "lustre", "afs", "beegfs", "ncpfs", "9p"}
 
@@ -94,8 +103,10 @@ def open_engine(url: URL, *, durable: bool = True, mounts: Path = _MOUNTS) -> En
             cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-        # A file whose schema was tampered with could otherwise run functions from its views and triggers.
+        # Both planes write the file, and one must not be attacked through it: no functions from its views and triggers,
+        # and no page believed unchecked (https://sqlite.org/security.html).
         cursor.execute("PRAGMA trusted_schema=OFF")
+        cursor.execute("PRAGMA cell_size_check=ON")
         cursor.close()
 
     @event.listens_for(engine, "begin")
@@ -120,16 +131,16 @@ def _postgresql(url: URL, *, durable: bool) -> Engine:
         max_overflow=4,
         pool_pre_ping=True,
         pool_timeout=BUSY_TIMEOUT_SECONDS,
-        connect_args={
-            "connect_timeout": 3,
-            "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
-        },
+        connect_args={**NETWORK, "options": " ".join(f"-c {name}={value}" for name, value in options.items())},
     )
 
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """One transaction that may write; commits at the end. Raises JournalError for whatever the database refuses."""
+    """One transaction that may write; commits at the end.
+
+    Raises JournalError for whatever the database refuses; ConflictError when another process was quicker.
+    """
     with _translated(), engine.begin() as connection:
         yield connection
 
@@ -145,11 +156,12 @@ def reading(engine: Engine) -> Iterator[Connection]:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except sqlalchemy.exc.IntegrityError:
-        raise
     except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
         cause = getattr(error, "orig", None) or error
-        raise JournalError(f"the journal does not answer: {type(cause).__name__}: {str(cause).strip()}") from error
+        text = f"{type(cause).__name__}: {str(cause).strip()}"
+        if isinstance(error, sqlalchemy.exc.IntegrityError) or getattr(cause, "sqlstate", None) in _OVERTAKEN:
+            raise ConflictError(f"another process was quicker: {text}") from error
+        raise JournalError(f"the journal does not answer: {text}") from error
 
 
 def _file_system(folder: Path, mountinfo: Path) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy import Column, Connection, Engine, Select, select
 
 from receiver.core.events import Envelope, Push
 from receiver.core.identity import PushKeys, job_key, run_name
-from receiver.errors import JournalError
+from receiver.errors import ConflictError, JournalError
 from receiver.journal.engine import writing
 from receiver.journal.schema import (
     DEAD,
@@ -95,7 +95,7 @@ class Intake:
         for _ in range(_ATTEMPTS):
             try:
                 receipts, work = self._attempt(batch, bodies)
-            except sqlalchemy.exc.IntegrityError:
+            except ConflictError:
                 # Another replica stored the same push between our look and our commit. Now it can be seen.
                 continue
             if work:
@@ -133,6 +133,9 @@ class _Plan:
         return bool(self._rows[jobs] or self._rows[revivals])
 
     def insert(self, connection: Connection) -> None:
+        # Two replicas that store the same pushes in another order would wait for each other.
+        self._rows[pushes].sort(key=lambda row: bytes(row["push_key"]))
+        self._rows[keys].sort(key=lambda row: bytes(row["key"]))
         for table, rows in self._rows.items():
             if rows:
                 # Inline, since asking for the new number back would take a right to read.
@@ -159,19 +162,16 @@ class _Plan:
         push, found = delivery.push, delivery.keys
         if push is None or found is None:
             raise ValueError("a delivery with wanted jobs needs its push and its keys")
-        push_key = _push_key(self._known, found)
+        push_key = self._home(delivery, found)
         before = len(self._fresh)
         views = tuple(self._job(wanted, push_key, push, delivery) for wanted in delivery.wanted)
         is_new = len(self._fresh) > before
-        keep_from = _FOREVER if push.pushed_at is None else max(delivery.received_at, float(push.pushed_at))
         for key in (
             found.by_time,
             found.by_guid,
             *(job_key(push_key, wanted.trigger, 1) for wanted in delivery.wanted),
         ):
-            if key not in self._known:
-                self._known[key] = push_key
-                self._rows[keys].append({"key": key, "push_key": push_key, "keep_from": keep_from})
+            self._know(key, push_key, delivery)
         if is_new and push_key not in self._has_body:
             self._has_body.add(push_key)
             self._rows[pushes].append(
@@ -186,6 +186,26 @@ class _Plan:
         result, reason = (ACCEPTED, delivery.reason) if is_new else (DUPLICATE, DUPLICATE)
         self._rows[deliveries].append(_delivery_row(delivery, result, reason, push_key))
         return Receipt(result, views, in_flight=any(view.state in IN_FLIGHT for view in views))
+
+    def _know(self, key: bytes, push_key: bytes, delivery: NewDelivery) -> None:
+        if key in self._known:
+            return
+        pushed_at = None if delivery.push is None else delivery.push.pushed_at
+        keep_from = _FOREVER if pushed_at is None else max(delivery.received_at, float(pushed_at))
+        self._known[key] = push_key
+        self._rows[keys].append({"key": key, "push_key": push_key, "keep_from": keep_from})
+
+    def _home(self, delivery: NewDelivery, found: PushKeys) -> bytes:
+        """Return the key under which this push is stored: its own, or that of the push that it joins."""
+        joined = _push_key(self._known, found)
+        if joined == found.by_time or joined in self._has_body:
+            return joined
+        # The payload of the other push was pruned, and this one must not be stored as if it were that: the private plane
+        # checks. So this push stands for itself, and what the other has run already is not run again.
+        for wanted in delivery.wanted:
+            if job_key(joined, wanted.trigger, 1) in self._known:
+                self._know(job_key(found.by_time, wanted.trigger, 1), joined, delivery)
+        return found.by_time
 
     def _job(self, wanted: Wanted, push_key: bytes, push: Push, delivery: NewDelivery) -> JobView:
         key = job_key(push_key, wanted.trigger, 1)

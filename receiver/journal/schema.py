@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Double,
+    ForeignKey,
     Index,
     Integer,
     LargeBinary,
@@ -88,7 +89,8 @@ jobs = Table(
     metadata,
     Column("id", _Id, primary_key=True, autoincrement=True),
     Column("job_key", LargeBinary(32), nullable=False),
-    Column("push_key", LargeBinary(32), nullable=False),
+    # PostgreSQL then lets no job in beside the pruning of its payload; SQLite has one writer and does not look.
+    Column("push_key", LargeBinary(32), ForeignKey("pushes.push_key"), nullable=False),
     Column("trigger", Text, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("guid", Text, nullable=False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -150,7 +151,7 @@ def test_any_body_and_content_type_is_text_or_a_documented_refusal(
     body: bytes, content_type: str | None, encoding: str | None
 ) -> None:
     for kind in (content_type, JSON, FORM):
-        payload, error = attempted(lambda kind=kind: payload_of(body, kind, encoding))
+        payload, error = attempted(partial(payload_of, body, kind, encoding))
         assert error is None or error.status in (400, 415)
         assert payload is None or payload.decode() is not None
 

@@ -17,6 +17,7 @@ from sqlalchemy import Column, Connection, Engine, Select, select
 from receiver.core.events import Envelope, Push
 from receiver.core.identity import PushKeys, job_key, run_name
 from receiver.errors import ConflictError, JournalError
+from receiver.journal.bulk import insert_many
 from receiver.journal.engine import writing
 from receiver.journal.schema import (
     DEAD,
@@ -138,8 +139,7 @@ class _Plan:
         self._rows[keys].sort(key=lambda row: bytes(row["key"]))
         for table, rows in self._rows.items():
             if rows:
-                # Inline, since asking for the new number back would take a right to read.
-                connection.execute(table.insert().inline(), rows)
+                insert_many(connection, table, rows)
 
     def _joined(self, accepted: list[tuple[NewDelivery, PushKeys]]) -> list[bytes]:
         """The job keys of pushes that are known under another key than their own; the first look could not ask for them."""

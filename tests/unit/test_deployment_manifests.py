@@ -156,14 +156,21 @@ def test_each_plane_has_a_tmp_of_its_own() -> None:
 
 
 def test_the_ports_are_those_that_the_planes_listen_on() -> None:
-    (environment,) = CONTAINERS["work"]["env"]
+    environment = {e["name"]: e["value"] for name in ("serve", "work") for e in CONTAINERS[name]["env"]}
+    settings = load_settings(ROOT / "config" / "receiver.yaml", environment)
     service = read(BASE / "service.yaml")[0]["spec"]["ports"][0]
 
-    ports = {name: (p["name"], p["containerPort"]) for name in ("serve", "work") for p in CONTAINERS[name]["ports"]}
-    assert ports["serve"] == (service["targetPort"], split_address(SETTINGS.serve.listen)[1])
-    assert environment["name"] == "RECEIVER__WORK__LISTEN"
-    assert split_address(environment["value"]) == ("0.0.0.0", ports["work"][1])  # noqa: S104 - as probes need it
-    assert load_settings(ROOT / "config" / "receiver.yaml", {environment["name"]: environment["value"]})
+    ports = {p["name"]: p["containerPort"] for name in ("serve", "work") for p in CONTAINERS[name]["ports"]}
+    assert service["targetPort"] == "http"
+    assert settings.serve.metrics_listen
+    assert settings.work.listen
+    listening = {
+        "http": split_address(settings.serve.listen),
+        "metrics-serve": split_address(settings.serve.metrics_listen),
+        "metrics-work": split_address(settings.work.listen),
+    }
+    # Probes and Prometheus come to the pod's address.
+    assert listening == {name: ("0.0.0.0", port) for name, port in ports.items()}  # noqa: S104
 
 
 def test_a_worker_that_waits_for_the_cluster_takes_no_delivery_away_from_serve() -> None:
@@ -219,7 +226,7 @@ def test_the_network_is_closed_but_for_deliveries_metrics_and_the_api_server() -
     assert POLICIES["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     assert open_ports == {
         "deliveries-to-receiver": [("TCP", "http")],
-        "monitoring-to-receiver": [("TCP", "metrics")],
+        "monitoring-to-receiver": [("TCP", "metrics-serve"), ("TCP", "metrics-work")],
         "receiver-to-api-server": [("TCP", 443), ("TCP", 6443)],
     }
     (metrics,) = POLICIES["monitoring-to-receiver"]["ingress"]
@@ -270,6 +277,8 @@ def test_two_replicas_share_nothing_but_the_database() -> None:
     keys = {name: c["env"][0]["valueFrom"]["secretKeyRef"]["key"] for name, c in containers.items()}
     assert keys == {"journal": "owner-url", "serve": "serve-url", "work": "work-url"}
     assert {c["env"][0]["name"] for c in containers.values()} == {"RECEIVER__JOURNAL__URL"}
+    # Each role's rights, and no more, are what `receiver journal migrate` gives to it.
+    assert "--serve-role" in containers["journal"]["args"]
     assert (spec["replicas"], budget["minAvailable"]) == (2, 1)
     assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
     assert "lifecycle" in containers["serve"]

@@ -5,19 +5,17 @@ Every change names the state that it expects, and where a lease is held, the lea
 
 from __future__ import annotations
 
-import zlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, delete, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, case, delete, func, select, text, update
 
 from receiver.journal.engine import reading, writing
 from receiver.journal.intake import transition_row
 from receiver.journal.schema import DEAD, FINISHED, STARTED, WAITING, deliveries, jobs, pushes, revivals, transitions
-
-_LONGEST_PAYLOAD_BYTES = 32 * 1024 * 1024  # twice what journal.max_stored_body_bytes can be set to
-
+from receiver.journal.untrusted import LONGEST_PAYLOAD_BYTES, reading_rows, require_types, unpacked
 
 _CLAIM_LOCK = 7_235_948_121
 _FREE = 0.0
@@ -34,6 +32,7 @@ class Job:
 
     id: int
     key: bytes
+    push_key: bytes
     trigger: str
     generation: int
     guid: str
@@ -113,10 +112,12 @@ def finished(job: StartedJob, *, result: str, reason: str, message: str, failed_
 
 
 class Jobs:
-    """The queue of jobs, over one engine."""
+    """The queue of jobs, over one engine. Raises TamperedError where a row cannot be the receiver's own."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, longest_payload_bytes: int = LONGEST_PAYLOAD_BYTES) -> None:
+        """`longest_payload_bytes` is how much of a payload is read at most; a longer one counts as damaged."""
         self._engine = engine
+        self._longest_payload_bytes = longest_payload_bytes
 
     def next_due(self, *, now: float) -> float | None:
         """Return when the next claimable job is due (it may be past), None when nothing waits."""
@@ -129,7 +130,10 @@ class Jobs:
                 else func.greatest(jobs.c.due_at, jobs.c.lease_until)
             )
             due = connection.execute(select(func.min(claimable)).where(jobs.c.state == WAITING)).scalar()
-        return now if asked is not None else due
+        if asked is not None:
+            return now
+        # A forged row can say that it is due at no time at all.
+        return due if due is None or math.isfinite(due) else None
 
     def claim(
         self, *, now: float, limit: int, lease_seconds: float, max_active: Mapping[str, int] | None = None
@@ -139,22 +143,24 @@ class Jobs:
         `max_active` bounds the runs of a trigger that may exist at once. What is in doubt counts as existing and is tried
         first, so not even a killed worker's lost run lets one more start. Branches take turns within a bounded trigger.
         """
-        with writing(self._engine) as connection:
+        with reading_rows(), writing(self._engine) as connection:
             _revive_asked(connection, now)
             if max_active and connection.dialect.name == "postgresql":
                 # Two workers that count at the same time would both see room.
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIM_LOCK})
             ids = _claimable(connection, now=now, limit=limit, max_active=max_active or {})
-            rows = _locked(connection, ids, now)
-            if rows:
+            rows = _locked(connection, ids, now, self._longest_payload_bytes)
+            claimed = [_job(row, self._longest_payload_bytes) for row in rows]
+            if claimed:
                 held = {"lease": jobs.c.lease + 1, "lease_until": now + lease_seconds}
-                connection.execute(update(jobs).where(jobs.c.id.in_([row.id for row in rows])).values(held))
-        return [_job(row) for row in rows]
+                connection.execute(update(jobs).where(jobs.c.id.in_([job.id for job in claimed])).values(held))
+        return claimed
 
     def renew(self, held: Iterable[Job], *, until: float) -> None:
         """Prolong the leases that are still held."""
         with writing(self._engine) as connection:
-            for job in held:
+            # In one order for all: workers that lock the same rows in different orders wait for each other.
+            for job in sorted(held, key=lambda each: each.id):
                 still = (jobs.c.id == job.id) & (jobs.c.lease == job.lease) & (jobs.c.state == WAITING)
                 # A recorded step has given its lease back; renewing it late would only delay the next attempt.
                 still &= jobs.c.lease_until > _IN_DOUBT
@@ -162,8 +168,11 @@ class Jobs:
 
     def apply(self, changes: Sequence[Change]) -> list[bool]:
         """Record changes in one transaction; False for each that came too late and changed nothing."""
+        # In one order for all, as above; two changes of one job keep theirs.
+        order = sorted(range(len(changes)), key=lambda index: changes[index].job.id)
         with writing(self._engine) as connection:
-            return [_apply(connection, change) for change in changes]
+            done = {index: _apply(connection, changes[index]) for index in order}
+        return [done[index] for index in range(len(changes))]
 
     def release(self, held: Iterable[Job]) -> None:
         """Give leases back, so that nobody has to wait for them to run out."""
@@ -182,12 +191,8 @@ class Jobs:
     def started(self) -> list[StartedJob]:
         """Return all jobs whose runs have no outcome yet."""
         columns = (jobs.c.id, jobs.c.job_key, jobs.c.trigger, jobs.c.guid, jobs.c.run_name, jobs.c.run_uid)
-        with reading(self._engine) as connection:
-            rows = connection.execute(select(*columns).where(jobs.c.state == STARTED)).all()
-        return [
-            StartedJob(row.id, bytes(row.job_key), row.trigger, row.guid, row.run_name, row.run_uid or "")
-            for row in rows
-        ]
+        with reading_rows(), reading(self._engine) as connection:
+            return [_started_job(row) for row in connection.execute(select(*columns).where(jobs.c.state == STARTED))]
 
 
 def _claimable(connection: Connection, *, now: float, limit: int, max_active: Mapping[str, int]) -> list[int]:
@@ -220,12 +225,14 @@ def _in_turns(due: ColumnElement[bool], room: int) -> Select[tuple[int]]:
     return select(ranked.c.id).order_by(ranked.c.turn, ranked.c.due_at, ranked.c.id).limit(room)
 
 
-def _locked(connection: Connection, ids: list[int], now: float) -> Sequence[Row[Any]]:
+def _locked(connection: Connection, ids: list[int], now: float, longest_payload_bytes: int) -> Sequence[Row[Any]]:
     """The rows themselves, without those that another worker has in hand (PostgreSQL; SQLite has one writer)."""
     if not ids:
         return []
+    # What cannot be a payload for its mere length is not even fetched.
+    short = func.length(pushes.c.body) <= longest_payload_bytes
     query = (
-        select(jobs, pushes.c.body)
+        select(jobs, case((short, pushes.c.body)).label("body"))
         .join(pushes, pushes.c.push_key == jobs.c.push_key, isouter=True)
         .where(jobs.c.id.in_(ids), jobs.c.state == WAITING, jobs.c.lease_until <= now)
         .order_by(jobs.c.due_at, jobs.c.id)
@@ -237,10 +244,12 @@ def _is_sqlite(connection: Connection) -> bool:
     return connection.dialect.name == "sqlite"
 
 
-def _job(row: Row[Any]) -> Job:
+def _job(row: Row[Any], longest_payload_bytes: int) -> Job:
+    require_types(row)
     return Job(
         id=row.id,
         key=bytes(row.job_key),
+        push_key=bytes(row.push_key),
         trigger=row.trigger,
         generation=row.generation,
         guid=row.guid,
@@ -251,19 +260,14 @@ def _job(row: Row[Any]) -> Job:
         attempts=row.attempts,
         lease=row.lease + 1,
         salt=row.salt,
-        payload=None if row.body is None else _payload(bytes(row.body)),
+        payload=unpacked(row.body, limit_bytes=longest_payload_bytes),
         in_doubt=row.lease_until > _FREE,
     )
 
 
-def _payload(body: bytes) -> bytes | None:
-    # The public plane wrote it: neither garbage nor a small body that unpacks to gigabytes may stop the queue.
-    unpacking = zlib.decompressobj()
-    try:
-        payload = unpacking.decompress(body, _LONGEST_PAYLOAD_BYTES)
-    except zlib.error:
-        return None
-    return payload if unpacking.eof else None
+def _started_job(row: Any) -> StartedJob:
+    require_types(row)
+    return StartedJob(row.id, bytes(row.job_key), row.trigger, row.guid, row.run_name, str(row.run_uid or ""))
 
 
 def _apply(connection: Connection, change: Change) -> bool:

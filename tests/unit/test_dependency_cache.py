@@ -175,6 +175,14 @@ def test_a_cache_that_cannot_be_written_fails_nothing(tmp_path: Path) -> None:
     assert "cache: not used" in pod.run("save")
 
 
+def test_an_archive_that_is_too_large_is_not_stored(tmp_path: Path) -> None:
+    pod = restore(tmp_path / "first", tmp_path / "scopes", own="branch-a")
+    pod.install("lock", "x" * 2**21)
+
+    assert "cache: not used" in pod.run("save", "--limit-mebibytes=1")
+    assert not list(pod.scope.iterdir())
+
+
 def test_only_the_newest_archives_of_a_branch_are_kept(tmp_path: Path) -> None:
     for number in range(4):
         fill(tmp_path / str(number), tmp_path / "scopes", own="branch-a", lock=f"lock {number}")

@@ -13,6 +13,7 @@ import datetime as dt
 import hashlib
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -87,10 +88,12 @@ def restore(*, folder: Path, name: str, key: str, scopes: list[Path]) -> Path | 
     return None
 
 
-def save(*, folder: Path, name: str, key: str, scope: Path) -> None:
+def save(*, folder: Path, name: str, key: str, scope: Path, limit_bytes: int) -> None:
     """Store FOLDER/NAME as the archive of that key, and drop what newer archives have replaced."""
     archive = scope / f"{name}-{key}.tar"
     temporary = scope / f"{archive.name}.{platform.node()}.partial"
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard_limit))
     try:
         subprocess.run(["tar", "-cf", str(temporary), "-C", str(folder), name], check=True)
         with temporary.open("rb") as written:
@@ -125,6 +128,7 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--cache", type=Path, default=Path("/striv/cache"), help="has own/ and protected/")
     parser.add_argument("--state", type=Path, default=Path("/striv/state"), help="handed from restore to save")
+    parser.add_argument("--limit-mebibytes", type=int, default=1024, help="what one archive may take")
     given = parser.parse_args(arguments)
     started = time.monotonic()
     if given.command == "restore":
@@ -150,6 +154,7 @@ def main(arguments: list[str]) -> None:
             name=given.name,
             key=(given.state / "key").read_text(),
             scope=given.cache / "own",
+            limit_bytes=given.limit_mebibytes * 2**20,
         )
         print(f"cache: stored {given.name} in {time.monotonic() - started:.1f} s")
 

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 import greenlet
@@ -100,17 +101,22 @@ class Front:
         headers = scope.headers
         chunks = _chunks(proto)
         signatures = headers.get_all(_SIGNATURE)
+        body: bytes | None = None
         try:
             digest = self._gate.head(
                 method=scope.method,
                 content_length=headers.get("content-length"),
                 signature=signatures[0] if len(signatures) == 1 else None,
             )
-            verified = self._gate.body(await self._read(chunks), digest)
+            body = await self._read(chunks)
+            verified = self._gate.body(body, digest)
         except RejectedError as error:
             self._observer.refused(error.status, error.reason)
-            response = refusal(error)
-            await _answer_and_linger(proto, chunks, error.status, list(response.headers.items()), response.get_data())
+            answer = _refusal(error.status, error.reason, error.detail)
+            if body is None:
+                await _answer_and_linger(proto, chunks, *answer)
+            else:
+                proto.response_bytes(*answer)
         else:
             proto.response_bytes(*await self._call(scope, verified))
             self._observer.answered(time.monotonic() - began)
@@ -137,6 +143,13 @@ class Front:
 
         chunks = await in_greenlet(self._wsgi_app, _environment(scope, verified), start_response)
         return (*answer[0], b"".join(chunks))
+
+
+@lru_cache(maxsize=64)
+def _refusal(status: int, reason: str, detail: str) -> tuple[int, list[tuple[str, str]], bytes]:
+    """Return the answer of the application to a refusal, made once: a flood of forged requests asks for the same again."""
+    response = refusal(RejectedError(status, reason, detail))
+    return status, list(response.headers.items()), response.get_data()
 
 
 async def _chunks(proto: Any) -> AsyncIterator[bytes]:

@@ -54,6 +54,11 @@ def split_address(address: str) -> tuple[str, int]:
     return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - an empty host means all, as it does everywhere
 
 
+def printable(text: str) -> str:
+    """Return `text` with what a terminal would obey replaced: refs and messages are an outsider's choice."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
 def shown_time(seconds: float | None) -> str:
     """Return a time as ISO 8601 in UTC, to the second; `-` for none."""
     return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from sqlalchemy import Engine
 
-from receiver.cli.common import Context, shown_time
+from receiver.cli.common import Context, printable, shown_time
 from receiver.core.events import decode_push
 from receiver.core.triggers import decide
 from receiver.errors import PermanentError
@@ -68,17 +68,19 @@ def show(context: Context, delivery: str, output: str) -> None:
     click.echo(
         f"delivery    {record.guid} (number {record.id}, {record.source}), {record.event}, {shown_time(record.received_at)}"
     )
-    click.echo(f"push        {record.repository or '-'} {_safe(record.ref) or '-'} {record.head_sha or '-'}")
-    click.echo(f"result      {record.result}: {record.reason}{'; ' + _safe(record.detail) if record.detail else ''}")
+    click.echo(f"push        {record.repository or '-'} {printable(record.ref) or '-'} {record.head_sha or '-'}")
+    click.echo(
+        f"result      {record.result}: {record.reason}{'; ' + printable(record.detail) if record.detail else ''}"
+    )
     for job in record.jobs:
         click.echo(f"\ntrigger     {job.trigger}, generation {job.generation}: {job.state}, run {job.run_name}")
         click.echo(f"outcome     {_outcome(job)}")
         if job.message:
-            click.echo(f"message     {_safe(job.message)}")
+            click.echo(f"message     {printable(job.message)}")
         for entry in log:
             if (entry.trigger, entry.generation) == (job.trigger, job.generation):
                 click.echo(
-                    f"  {shown_time(entry.at)}  {entry.from_state or 'new'} -> {entry.to_state}: {_safe(entry.reason)}"
+                    f"  {shown_time(entry.at)}  {entry.from_state or 'new'} -> {entry.to_state}: {printable(entry.reason)}"
                 )
 
 
@@ -134,7 +136,7 @@ def _as_dict(record: DeliveryRecord) -> dict[str, Any]:
 
 def _row(record: DeliveryRecord, job: JobRecord | None) -> tuple[str, ...]:
     result = record.result if record.result in ("accepted", record.reason) else f"{record.result}: {record.reason}"
-    ref = _safe(record.ref.removeprefix("refs/heads/").removeprefix("refs/")) or "-"
+    ref = printable(record.ref.removeprefix("refs/heads/").removeprefix("refs/")) or "-"
     common = (
         str(record.id),
         record.guid[:8] or "-",
@@ -155,11 +157,6 @@ def _outcome(job: JobRecord) -> str:
     if job.attempts:
         return f"{job.state}, {job.attempts} failed attempts"
     return job.state
-
-
-def _safe(text: str) -> str:
-    """A ref or a message may hold what a terminal would obey."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def _table(rows: list[tuple[str, ...]]) -> None:

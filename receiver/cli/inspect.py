@@ -11,9 +11,9 @@ from typing import Any
 import click
 import yaml
 
-from receiver.cli.common import EXIT_PROBLEMS, Context
+from receiver.cli.common import EXIT_PROBLEMS, Context, printable
 from receiver.clients.cluster import Cluster
-from receiver.core.events import JSON, decode_push, payload_of
+from receiver.core.events import JSON, decode_push, payload_of, read_envelope
 from receiver.core.identity import job_key, push_keys
 from receiver.core.params import PushContext
 from receiver.core.pipelinerun import RunIdentity, build_manifest
@@ -69,6 +69,7 @@ def explain(context: Context, payload: Path, guid: str, output: str) -> None:
     """Tell which triggers a push PAYLOAD (JSON file, or -) matches, why not, and what would be created. Needs no cluster."""
     body = sys.stdin.buffer.read() if str(payload) == "-" else payload.read_bytes()
     try:
+        guid = read_envelope(event="push", guid=guid, hook_id=None).guid
         text = payload_of(body, JSON)
         push = decode_push(text, with_files=True)
         answers = [_explained(decision, text, guid) for decision in decide(context.triggers, push)]
@@ -79,14 +80,22 @@ def explain(context: Context, payload: Path, guid: str, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(answers, indent=2))
         return
-    click.echo(f"push to {push.repository}, {push.ref}, commit {push.head_sha or '-'}")
+    click.echo(f"push to {push.repository}, {printable(push.ref)}, commit {push.head_sha or '-'}")
     for answer in answers:
         verdict = (
             click.style("matches", fg="green") if answer["matched"] else click.style("does not match", fg="yellow")
         )
         click.echo(f"trigger {answer['trigger']} {verdict} ({answer['reason']}): {answer['detail']}")
         if answer["manifest"]:
-            click.echo("---\n" + yaml.safe_dump(answer["manifest"], sort_keys=False, allow_unicode=True).rstrip())
+            click.echo("---\n" + _yaml(answer["manifest"]))
+
+
+def _yaml(manifest: dict[str, Any]) -> str:
+    text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True).rstrip()
+    if all(line.isprintable() for line in text.split("\n")):
+        return text
+    # Escaped where a terminal would obey it: still the same YAML.
+    return yaml.safe_dump(manifest, sort_keys=False, allow_unicode=False).rstrip()
 
 
 def _explained(decision: Decision, payload: bytes, guid: str) -> dict[str, Any]:

@@ -64,7 +64,7 @@ for command in (
 def main() -> None:
     """Run the command line; errors of our own become one line and an exit code."""
     try:
-        receiver(standalone_mode=False)
+        receiver(prog_name="receiver", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

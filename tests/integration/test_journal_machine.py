@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import tempfile
@@ -117,18 +118,22 @@ class Machine(RuleBasedStateMachine):
     def begin(self) -> None:
         logging.disable(logging.CRITICAL)
 
-    @rule(branch=st.sampled_from(["main", "b1", "b2", "refused"]), twice=st.booleans())
-    def push(self, branch: str, twice: bool) -> None:
+    @rule(
+        branches=st.lists(st.sampled_from(["main", "b1", "b2", "refused"]), min_size=1, max_size=4), twice=st.booleans()
+    )
+    def push(self, branches: list[str], twice: bool) -> None:
+        new = [self.new_delivery(branch) for branch in branches]
+        assert self.take(*new, *(new if twice else [])) == [ACCEPTED] * len(new) + [DUPLICATE] * len(new) * twice
+        self.acknowledged += new
+
+    def new_delivery(self, branch: str) -> NewDelivery:
         self.pushes += 1
         new = delivery(f"push {self.pushes}", branch=branch, now=self.now, pushed_at=int(self.now))
         assert new.push is not None
-        matched = [decision.trigger for decision in decide(TRIGGERS, new.push) if decision.matched]
-        new = dataclasses.replace(new, wanted=tuple(Wanted(each.name, each.name_prefix) for each in matched))
-        batch = [new, new] if twice else [new]
-        assert self.take(*batch) == [ACCEPTED, DUPLICATE][: len(batch)]
-        self.acknowledged.append(new)
         assert new.keys is not None
-        self.expected |= {job_key(new.keys.by_time, each.name, 1) for each in matched}
+        matched = [decision.trigger.name for decision in decide(TRIGGERS, new.push) if decision.matched]
+        self.expected |= {job_key(new.keys.by_time, name, 1) for name in matched}
+        return dataclasses.replace(new, wanted=tuple(Wanted(name, f"{name}-") for name in matched))
 
     @precondition(lambda self: self.acknowledged)
     @rule(which=PICK, renamed=st.booleans())
@@ -162,21 +167,28 @@ class Machine(RuleBasedStateMachine):
 
     # What workers do, and what is done to them.
 
-    @rule(which=PICK)
-    def claim(self, which: int) -> None:
-        self.workers[which % 2].dispatcher.step()
+    @rule(which=PICK, moves=st.lists(PICK, max_size=12))
+    def work(self, which: int, moves: list[int]) -> None:
+        worker = self.workers[which % 2]
+        worker.dispatcher.step()
+        self.move(worker, moves)
 
-    @precondition(lambda self: any(worker.tasks for worker in self.workers))
-    @rule(which=PICK, task=PICK)
-    def move(self, which: int, task: int) -> None:
-        busy = [worker for worker in self.workers if worker.tasks]
-        busy[which % len(busy)].steps.move(task)
+    @rule(which=PICK)
+    def work_to_the_end(self, which: int) -> None:
+        worker = self.workers[which % 2]
+        worker.dispatcher.step()
+        self.move(worker, [0] * 1_000)
+
+    @staticmethod
+    def move(worker: SimulatedWorker, moves: list[int]) -> None:
+        for task in moves:
+            if worker.tasks:
+                worker.steps.move(task)
 
     @precondition(lambda self: any(worker.tasks for worker in self.zombies))
-    @rule(which=PICK, task=PICK)
-    def move_a_stalled_worker(self, which: int, task: int) -> None:
-        busy = [worker for worker in self.zombies if worker.tasks]
-        busy[which % len(busy)].steps.move(task)
+    @rule(moves=st.lists(PICK, min_size=1, max_size=6))
+    def a_stalled_worker_goes_on(self, moves: list[int]) -> None:
+        self.move(next(worker for worker in self.zombies if worker.tasks), moves)
 
     @rule(which=PICK)
     def renew(self, which: int) -> None:
@@ -200,9 +212,9 @@ class Machine(RuleBasedStateMachine):
 
     # What the cluster and the clock do.
 
-    @rule(fault=st.sampled_from(FAULTS))
-    def fault(self, fault: str) -> None:
-        self.cluster.faults.append(fault)
+    @rule(faults=st.lists(st.sampled_from(FAULTS), min_size=1, max_size=4))
+    def fault(self, faults: list[str]) -> None:
+        self.cluster.faults.extend(faults)
 
     @rule(kind=st.sampled_from(["away", "webhook_down", "refusing"]))
     def turn(self, kind: str) -> None:
@@ -304,10 +316,20 @@ def under_another_guid(old: NewDelivery) -> Any:
     return type(old.envelope)(event="push", guid=guid())
 
 
+@functools.cache
+def empty_journal() -> bytes:
+    """A journal of this version, made once, since each example needs a fresh one."""
+    with tempfile.TemporaryDirectory() as folder:
+        with opened(Path(folder)):
+            pass
+        return (Path(folder) / "journal.db").read_bytes()
+
+
 class OnSqlite(Machine):
     def open_journal(self) -> AbstractContextManager[Engine]:
-        folder = self.stack.enter_context(tempfile.TemporaryDirectory())
-        return opened(Path(folder))
+        folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
+        (folder / "journal.db").write_bytes(empty_journal())
+        return opened(folder, migrated=False)
 
 
 @pytest.mark.parametrize("machine", [OnSqlite])

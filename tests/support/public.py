@@ -22,7 +22,7 @@ from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
 from receiver.core.triggers import compile_triggers
 from receiver.journal.engine import journal_url, open_engine, reading
 from receiver.journal.intake import Intake
-from receiver.journal.jobs import Jobs, StartedJob, died, finished, started
+from receiver.journal.jobs import Job, Jobs, StartedJob, died, finished, started
 from receiver.journal.migrate import migrate
 from receiver.journal.queries import DeliveryRecord, Records
 from receiver.journal.schema import metadata
@@ -48,6 +48,7 @@ class Journal:
         migrate(self.engine, now=time.time())
         self.records = Records(self.engine)
         self._jobs = Jobs(self.engine)
+        self._held: list[Job] = []
 
     def counts(self) -> dict[str, int]:
         """Return table -> number of rows."""
@@ -87,8 +88,10 @@ class Journal:
         return self.delivery(guid).jobs[0].run_name
 
     def _change(self, guid: str, step: Any) -> None:
-        claimed = self._jobs.claim(now=time.time(), limit=1_000, lease_seconds=60.0)
-        changes = [step(job) for job in claimed if job.guid == guid]
+        # Whatever else is claimed with it stays in hand for a later call.
+        self._held += self._jobs.claim(now=time.time(), limit=1_000, lease_seconds=600.0)
+        changes = [step(job) for job in self._held if job.guid == guid]
+        self._held = [job for job in self._held if job.guid != guid]
         assert changes, f"no waiting job of {guid}"
         assert all(self._jobs.apply(changes))
 

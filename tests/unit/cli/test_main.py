@@ -1,0 +1,265 @@
+"""The command `receiver` as a whole: help, exit codes, schema."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from receiver import __version__
+from receiver.cli.main import receiver
+from receiver.settings.document import parse_document, read_document
+from tests.support.folders import write_folder
+from tests.unit.cli.conftest import Run
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+CONFIG = CHECKOUT / "config" / "receiver.yaml"
+
+
+def commands(
+    command: click.Command = receiver, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from commands(inner, (*path, name))
+
+
+ALL = dict(commands())
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: " ".join(path) or "receiver")
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_every_command_explains_itself(run: Run, path: tuple[str, ...], flag: str) -> None:
+    done = run(*path, flag)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(f"Usage: {' '.join(('receiver', *path))} ")
+    assert len(str(ALL[path].help).split()) > 4
+    for parameter in ALL[path].params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{parameter.name} of {path} says nothing"
+
+
+EXAMPLES = {path: command.epilog for path, command in ALL.items() if command.epilog and "Example:" in command.epilog}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=" ".join)
+def test_every_example_names_commands_and_options_that_exist(path: tuple[str, ...]) -> None:
+    words = shlex.split(str(EXAMPLES[path]).partition("Example:")[2])
+    assert words.pop(0) == "receiver"
+    command: click.Command = receiver
+    while isinstance(command, click.Group):
+        command = command.commands[words.pop(0)]
+    assert command is ALL[path] or command in getattr(ALL[path], "commands", {}).values()
+    known = {name for parameter in command.params for name in parameter.opts}
+    assert [word for word in words if word.startswith("-") and word not in known] == []
+
+
+def test_the_commands_that_need_arguments_have_an_example() -> None:
+    needing = {
+        path
+        for path, command in ALL.items()
+        if any(isinstance(parameter, click.Argument) and parameter.required for parameter in command.params)
+    }
+    assert needing <= EXAMPLES.keys() | {path for path in needing if path[:-1] in EXAMPLES}
+
+
+def test_the_help_names_the_exit_codes(run: Run) -> None:
+    assert re.search(r"Exit codes:\n\s+0  done\n\s+1  .*\n\s+2  .*\n\s+3  ", run("--help").out)
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    assert run("--version").out == f"receiver, version {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "Usage: receiver"),
+        (("serv",), "No such command 'serv'"),
+        (("check", "--ofline"), "--offline"),
+        (("deliveries", "list", "-n", "0"), "0 is not in the range"),
+        (("explain", "none.json"), "'none.json' does not exist"),
+        (("explain",), "Missing argument 'PAYLOAD'"),
+    ],
+)
+def test_a_wrong_command_line_ends_with_2_and_says_what(run: Run, arguments: tuple[str, ...], words: str) -> None:
+    done = run(*arguments)
+    assert done.code == 2
+    assert words in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_wrong_configuration_ends_with_2_file_and_line(run: Run, tmp_path: Path) -> None:
+    file = write_folder(tmp_path)
+    file.write_text(file.read_text(encoding="utf-8").replace("repository:", "repositry:"), encoding="utf-8")
+    done = run("--config", file, "check", "--offline")
+    assert done.code == 2
+    assert re.fullmatch(
+        rf"receiver: {re.escape(str(file))}:\d+: `repositry` is not a setting; did you mean `repository`\?\n", done.err
+    )
+
+
+def test_a_missing_configuration_ends_with_2(run: Run) -> None:
+    done = run("check", "--offline")
+    assert (done.code, done.out) == (2, "")
+    assert "config/receiver.yaml: cannot be read (No such file or directory)" in done.err
+
+
+def test_the_configuration_can_be_named_by_the_environment(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_folder(tmp_path / "x")
+    monkeypatch.setenv("RECEIVER_CONFIG", str(file))
+    assert run("check", "--offline").code == 0
+    monkeypatch.setenv("RECEIVER__SERVE__LISTN", "x")
+    done = run("check", "--offline")
+    assert (done.code, "did you mean `RECEIVER__SERVE__LISTEN`" in done.err) == (2, True)
+
+
+def test_check_offline_proves_files_and_needs_no_cluster(run: Run, tmp_path: Path) -> None:
+    done = run("--config", write_folder(tmp_path), "check", "--offline")
+    assert done.code == 0
+    assert re.fullmatch(r"ok {4}.*receiver.yaml: triggers striv\nok {4}secrets: .*1 secret.*\n", done.out)
+
+
+def test_check_offline_refuses_an_empty_secret(run: Run, tmp_path: Path) -> None:
+    done = run("--config", write_folder(tmp_path, secrets={"github": "\n"}), "check", "--offline")
+    assert (done.code, "the secret file is empty" in done.err) == (2, True)
+
+
+def test_check_without_a_cluster_says_what_to_set(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    done = run("--config", write_folder(tmp_path), "check")
+    assert done.code == 2
+    assert "set cluster.kubeconfig" in done.err
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "receiver", "schema"], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(20) == 1
+
+
+def test_the_journal_is_created_once(run: Run, tmp_path: Path) -> None:
+    file = write_folder(tmp_path)
+    assert run("-c", file, "journal", "migrate").out == "journal created\n"
+    assert run("-c", file, "journal", "migrate").out == "journal is of this version already\n"
+
+
+def test_a_journal_without_tables_or_folder_ends_with_2_and_what_to_do(run: Run, tmp_path: Path) -> None:
+    file = write_folder(tmp_path)
+    done = run("-c", file, "deliveries", "list")
+    assert (done.code, "run `receiver journal migrate` once" in done.err) == (2, True)
+    file = write_folder(tmp_path, journal={"url": f"sqlite:///{tmp_path}/none/journal.db"})
+    done = run("-c", file, "deliveries", "list")
+    assert (done.code, "does not exist; create it or correct journal.url" in done.err) == (2, True)
+    file = write_folder(tmp_path, journal={"url": "mysql://x/y"})
+    done = run("-c", file, "deliveries", "list")
+    assert (done.code, "journal.url has to be sqlite:////" in done.err) == (2, True)
+
+
+# -- schema ------------------------------------------------------------------------------------------------------------
+
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "null": type(None),
+}
+KEYWORDS = {
+    "$schema", "$ref", "$defs", "title", "description", "default", "type", "properties", "required",
+    "additionalProperties", "anyOf", "items", "minItems", "pattern", "minimum", "maximum", "exclusiveMinimum",
+}  # fmt: skip
+
+
+def problems(schema: dict[str, Any], value: Any, root: dict[str, Any], path: str = "$") -> list[str]:
+    """Validate by the keywords that our schema uses; any other keyword is a problem itself."""
+    found = [f"{path}: keyword {name}" for name in schema.keys() - KEYWORDS]
+    if "$ref" in schema:
+        target = root["$defs"][schema["$ref"].removeprefix("#/$defs/")]
+        return found + problems(target, value, root, path)
+    if "anyOf" in schema:
+        tried = [problems(option, value, root, path) for option in schema["anyOf"]]
+        return found + ([] if [] in tried else min(tried, key=len))
+    kind = schema.get("type")
+    if kind and (not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind != "boolean")):
+        return [*found, f"{path}: {value!r} is no {kind}"]
+    checks: dict[str, Callable[[Any], Any]] = {
+        "pattern": lambda limit: re.search(limit, value),
+        "minimum": lambda limit: value >= limit,
+        "maximum": lambda limit: value <= limit,
+        "exclusiveMinimum": lambda limit: value > limit,
+        "minItems": lambda limit: len(value) >= limit,
+    }
+    found += [f"{path}: {name}" for name, holds in checks.items() if name in schema and not holds(schema[name])]
+    if isinstance(value, list) and "items" in schema:
+        found += [each for item in value for each in problems(schema["items"], item, root, f"{path}[]")]
+    if isinstance(value, dict):
+        found += [f"{path}: no {name}" for name in schema.get("required", ()) if name not in value]
+        known = schema.get("properties", {})
+        rest = schema.get("additionalProperties", True)
+        for name, inner in value.items():
+            if name in known:
+                found += problems(known[name], inner, root, f"{path}.{name}")
+            elif rest is False:
+                found.append(f"{path}: {name}")
+            elif isinstance(rest, dict):
+                found += problems(rest, inner, root, f"{path}.{name}")
+    return found
+
+
+@pytest.fixture
+def schema(run: Run) -> dict[str, Any]:
+    """What `receiver schema` prints."""
+    done = run("schema")
+    assert done.code == 0
+    printed: dict[str, Any] = json.loads(done.out)
+    return printed
+
+
+def test_the_schema_takes_the_documented_example(schema: dict[str, Any]) -> None:
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["title"] == "receiver.yaml"
+    assert problems(schema, read_document(CONFIG).value, schema) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{}", "$: no triggers"),
+        ("triggers: []", "$.triggers: minItems"),
+        ("serv: {}\ntriggers: [x]", "$: serv"),
+        ("serve: {max_body_bytes: 25MB}\ntriggers: [x]", "$.serve.max_body_bytes: '25MB' is no integer"),
+        ("serve: {body_timeout_seconds: 0}\ntriggers: [x]", "$.serve.body_timeout_seconds: exclusiveMinimum"),
+        ("log: {level: loud}\ntriggers: [x]", "$.log.level: pattern"),
+        (
+            "triggers: [{name: x, repository: a/b, on: {push: {branch: x}}, template: y}]",
+            "$.triggers[].on.push: branch",
+        ),
+    ],
+)
+def test_the_schema_refuses_what_the_receiver_refuses(schema: dict[str, Any], text: str, problem: str) -> None:
+    assert problem in problems(schema, parse_document(text, file="x").value, schema)
+
+
+def test_the_schema_describes_every_section(schema: dict[str, Any]) -> None:
+    for name, definition in schema["$defs"].items():
+        assert definition["additionalProperties"] is False, name
+        assert definition["description"], name

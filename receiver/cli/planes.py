@@ -19,10 +19,12 @@ from receiver.cli.common import EXIT_FAILED, Context, split_address
 from receiver.clients.cluster import Cluster
 from receiver.errors import SettingsError
 from receiver.journal.engine import journal_url, open_engine
+from receiver.journal.guard import guard
 from receiver.journal.intake import Intake
 from receiver.journal.jobs import Jobs
-from receiver.journal.migrate import check_objects, migrate
+from receiver.journal.migrate import migrate
 from receiver.journal.prune import Retention, prune
+from receiver.journal.untrusted import LONGEST_PAYLOAD_BYTES
 from receiver.journal.wake import open_alarm, open_waker
 from receiver.journal.writer import BatchWriter, LoopCompletions
 from receiver.logs import set_up_logging
@@ -93,14 +95,16 @@ def work(context: Context) -> None:
     settings = context.settings
     set_up_logging(settings.log)
     engine = context.open_journal(durable=False)
-    check_objects(engine)
+    guard(engine)
     registry = CollectorRegistry()
     metrics = WorkMetrics(registry)
     connections = settings.work.concurrency + _SPARE_CONNECTIONS
     cluster = Cluster(settings.cluster, folder=settings.folder, connections=connections, observe=metrics.called)
     kept = settings.journal
     retention = Retention(kept.keep_days, kept.keep_count, kept.replay_window_days)
-    jobs = Jobs(engine)
+    # Twice what is stored today, since yesterday it may have been more.
+    longest = max(LONGEST_PAYLOAD_BYTES, 2 * kept.max_stored_body_bytes)
+    jobs = Jobs(engine, longest_payload_bytes=longest)
 
     def forget(now: float) -> int:
         return prune(engine, retention, now=now)

@@ -37,6 +37,11 @@ def job_key(push_key: bytes, trigger: str, generation: int) -> bytes:
     return _digest("job", push_key.hex(), trigger, str(generation))
 
 
+def is_job_of(push: Push, *, key: bytes, push_key: bytes, trigger: str, generation: int) -> bool:
+    """Tell whether a job's key is made of all that it stands for: this push by its content, this trigger, this generation."""
+    return push_key == push_keys(push, "").by_time and key == job_key(push_key, trigger, generation)
+
+
 def run_name(prefix: str, key: bytes, *, salt: int = 0) -> str:
     """Return the run's name for the job `key`: the prefix and 100 bits, at most 29 characters.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import sqlalchemy
 from sqlalchemy import Engine, func, select
 
-from receiver.errors import PermanentError
+from receiver.errors import ConflictError, PermanentError
 from receiver.journal.engine import reading, writing
 from receiver.journal.migrate import check_version, migrate
 from receiver.journal.schema import deliveries, jobs, keys, pushes, revivals, transitions
@@ -22,13 +22,24 @@ def copy_journal(source: Engine, target: Engine, *, now: float, progress: Callab
     """
     check_version(source)
     migrate(target, now=now)
+    try:
+        return _copied(source, target, progress)
+    except ConflictError as error:
+        raise PermanentError(
+            f"the source does not fit together, or the target was written to meanwhile: {error}"
+        ) from error
+
+
+def _copied(source: Engine, target: Engine, progress: Callable[[str, int], None]) -> int:
     rows_copied = 0
     with reading(source) as origin, writing(target) as destination:
         if destination.execute(select(func.count()).select_from(deliveries)).scalar():
             raise PermanentError("the target journal holds deliveries already; copy into an empty one")
         for table in (deliveries, pushes, keys, jobs, transitions, revivals):
             copied = 0
-            for batch in origin.execute(select(table).order_by(*table.primary_key)).partitions(_BATCH):
+            # Streamed: the payloads of a large journal do not fit into memory.
+            query = select(table).order_by(*table.primary_key).execution_options(yield_per=_BATCH)
+            for batch in origin.execute(query).partitions():
                 destination.execute(table.insert(), [dict(row._mapping) for row in batch])  # noqa: SLF001 - SQLAlchemy's public name
                 copied += len(batch)
             if destination.dialect.name == "postgresql" and "id" in table.c:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import logging
 import select
 import socket
+from typing import Any
 
 import psycopg
 import sqlalchemy
 from sqlalchemy import URL, Engine
+
+from receiver.journal.engine import NETWORK
 
 _log = logging.getLogger(__name__)
 _CHANNEL = "striv_receiver_jobs"
@@ -21,12 +24,13 @@ class NotifyWaker:
     """The public plane's end: `wake` never fails."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        # One round trip, no transaction around it.
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def wake(self) -> None:
         """Notify all listeners of the channel."""
         try:
-            with self._engine.begin() as connection:
+            with self._engine.connect() as connection:
                 connection.exec_driver_sql(f"NOTIFY {_CHANNEL}")
         except sqlalchemy.exc.SQLAlchemyError as error:
             _log.info("nobody was woken", extra={"problem": str(getattr(error, "orig", error))[:200]})
@@ -39,22 +43,30 @@ class NotifyAlarm:
     """The private plane's end, on a connection of its own; while that is away, `wait` is a plain time-out."""
 
     def __init__(self, url: URL) -> None:
-        self._address = url.set(drivername="postgresql").render_as_string(hide_password=False)
-        self._connection: psycopg.Connection | None = None
+        # As SQLAlchemy itself would connect, which knows several hosts in one URL.
+        positional, self._address = url.get_dialect()().create_connect_args(url)
+        if positional:
+            raise TypeError("psycopg is given names only")
+        self._connection: psycopg.Connection[Any] | None = None
+        self._reported = False
         self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._reader.setblocking(False)
 
     def wait(self, timeout_seconds: float) -> None:
-        """Return at a notification, at `ring`, or after the time-out; what piled up meanwhile is taken in one."""
-        connection = self._listening()
-        sources: list[socket.socket | psycopg.Connection] = [self._reader]
-        if connection is not None:
-            sources.append(connection)
+        """Return at a notification, at `ring`, or after the time-out; what piled up meanwhile is taken in one.
+
+        Returns at once when it begins to listen, since nobody knows what was missed until then.
+        """
+        if self._connection is None and self._listen():
+            return
+        sources: list[socket.socket | psycopg.Connection[Any]] = [self._reader]
+        if self._connection is not None:
+            sources.append(self._connection)
         ready, _, _ = select.select(sources, [], [], timeout_seconds)
         if self._reader in ready:
             self._drain_rings()
-        if connection is not None and connection in ready:
-            self._drain_notifications(connection)
+        if self._connection is not None and self._connection in ready:
+            self._drain_notifications(self._connection)
 
     def ring(self) -> None:
         """Wake this process's own `wait`, from another thread or a signal handler."""
@@ -68,22 +80,26 @@ class NotifyAlarm:
         for end in (self._connection, self._reader, self._writer):
             if end is not None:
                 end.close()
+        self._connection = None
 
-    def _listening(self) -> psycopg.Connection | None:
-        if self._connection is None:
-            try:
-                self._connection = psycopg.connect(self._address, autocommit=True, connect_timeout=2)
-                self._connection.execute(f"LISTEN {_CHANNEL}")
-            except psycopg.Error as error:
-                _log.warning("not listening, asking each second", extra={"problem": str(error).strip()[:200]})
-                self._connection = None
-        return self._connection
+    def _listen(self) -> bool:
+        try:
+            connection = psycopg.connect(**{**self._address, **NETWORK}, autocommit=True)
+            connection.execute(f"LISTEN {_CHANNEL}")
+        except psycopg.Error as error:
+            if not self._reported:
+                _log.warning("not listening, looking each second", extra={"problem": str(error).strip()[:200]})
+            self._reported = True
+            return False
+        self._connection, self._reported = connection, False
+        return True
 
-    def _drain_notifications(self, connection: psycopg.Connection) -> None:
+    def _drain_notifications(self, connection: psycopg.Connection[Any]) -> None:
         try:
             for _ in connection.notifies(timeout=0):
                 pass
         except psycopg.Error:
+            # Gone. `wait` connects again.
             connection.close()
             self._connection = None
 

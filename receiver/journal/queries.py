@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +9,16 @@ from sqlalchemy import Connection, Engine, Row, func, select
 
 from receiver.core.events import Envelope, Push
 from receiver.core.identity import job_key
-from receiver.errors import NotFoundError, PermanentError
+from receiver.errors import ConflictError, NotFoundError, PermanentError
 from receiver.journal.engine import reading, writing
 from receiver.journal.intake import Wanted, new_job_row, transition_row
 from receiver.journal.jobs import revive
 from receiver.journal.schema import DEAD, REPLAY, WAITING, deliveries, jobs, keys, pushes, transitions
+from receiver.journal.untrusted import unpacked
 
 _SHORTEST_ID = 4
+_ATTEMPTS = 4  # each but the first means that somebody else was quicker meanwhile
+_LONGEST_PAYLOAD_BYTES = 32 * 1024 * 1024  # twice what journal.max_stored_body_bytes can be set to
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,10 @@ class Records:
             body = connection.execute(select(pushes.c.body).where(pushes.c.push_key == push_key)).scalar()
         if body is None:
             raise NotFoundError("the payload is no longer in the journal; push again, or redeliver it at GitHub")
-        return zlib.decompress(body)
+        payload = unpacked(body, limit_bytes=_LONGEST_PAYLOAD_BYTES)
+        if payload is None:
+            raise PermanentError("the stored payload is damaged; push again, or redeliver it at GitHub")
+        return payload
 
     def retry(self, wanted: str | None, *, now: float) -> int:
         """Give the dead jobs of one delivery, or all dead jobs (None), another life; return how many there were."""
@@ -116,6 +121,14 @@ class Records:
 
     def replay(self, wanted: str, push: Push, again: list[Wanted], *, now: float) -> list[JobRecord]:
         """Ask for new runs of an old push, one for each trigger, and record that; return the new jobs."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self._replay(wanted, push, again, now)
+            except ConflictError:
+                continue
+        return self._replay(wanted, push, again, now)
+
+    def _replay(self, wanted: str, push: Push, again: list[Wanted], now: float) -> list[JobRecord]:
         with writing(self._engine) as connection:
             row = _find(connection, wanted)
             if row.push_key is None:

@@ -12,6 +12,8 @@ from sqlalchemy import Connection
 
 from receiver.journal.schema import deliveries, jobs, journal, keys, pushes, revivals, transitions
 
+POLICIES = ("receiver_reads", "receiver_serve", "receiver_work")
+"""The names of the row security policies that `grant` makes."""
 _FRESH_JOB = (
     "state = 'waiting' AND generation = 1 AND attempts = 0 AND lease = 0 AND lease_until = 0 AND salt = 0"
     " AND run_uid IS NULL AND started_at IS NULL AND finished_at IS NULL"
@@ -65,10 +67,11 @@ def _statements(*, serve: str, work: str) -> Iterator[str]:
                 yield f"GRANT USAGE ON SEQUENCE {table.name}_id_seq TO {role}"
     for table, fresh in ((jobs, _FRESH_JOB), (transitions, _FRESH_TRANSITION)):
         yield f"ALTER TABLE {table.name} ENABLE ROW LEVEL SECURITY"
-        for policy, rule in (
-            ("receiver_reads", "FOR SELECT USING (true)"),
-            ("receiver_serve", f"FOR INSERT TO {serve} WITH CHECK ({fresh})"),
-            ("receiver_work", f"TO {work} USING (true) WITH CHECK (true)"),
-        ):
+        rules = (
+            "FOR SELECT USING (true)",
+            f"FOR INSERT TO {serve} WITH CHECK ({fresh})",
+            f"TO {work} USING (true) WITH CHECK (true)",
+        )
+        for policy, rule in zip(POLICIES, rules, strict=True):
             yield f"DROP POLICY IF EXISTS {policy} ON {table.name}"
             yield f"CREATE POLICY {policy} ON {table.name} {rule}"

@@ -15,11 +15,12 @@ from typing import Any
 
 from receiver.clients.cluster import Cluster, TakenError
 from receiver.core.events import Push, decode_push
+from receiver.core.identity import is_job_of
 from receiver.core.params import PushContext
 from receiver.core.pipelinerun import RunIdentity, build_manifest
 from receiver.core.retry import retry_delay
 from receiver.core.triggers import Trigger, decide
-from receiver.errors import OutageError, PermanentError, ReceiverError, RejectedError, TransientError
+from receiver.errors import OutageError, PermanentError, ReceiverError, RejectedError, TamperedError, TransientError
 from receiver.journal import jobs as journal
 from receiver.journal.jobs import Change, Job, Jobs
 from receiver.journal.writer import BatchWriter
@@ -134,6 +135,8 @@ class Dispatcher:
             manifest = self._manifest(job)
         except RejectedError as error:
             return self._dead(job, error.reason, error.detail)
+        except TamperedError as error:
+            return self._dead(job, "tampered", str(error))
         except PermanentError as error:
             return self._dead(job, "refused", str(error))
         try:
@@ -166,6 +169,7 @@ class Dispatcher:
         if job.payload is None:
             raise PermanentError("the payload is no longer in the journal, or is damaged")
         push = decode_push(job.payload, with_files=trigger.reads_files)
+        _require_own(job, push)
         _require_match(trigger, push)
         params = trigger.reader.read(push, PushContext(delivery_id=job.guid, trigger=trigger.name), job.payload)
         identity = RunIdentity(key=job.key, generation=job.generation, delivery_id=job.guid, salt=job.salt)
@@ -205,6 +209,12 @@ class Dispatcher:
         if news:
             _log.info("cluster answers again")
             self._ring()
+
+
+def _require_own(job: Job, push: Push) -> None:
+    # So the key in a run's annotation always tells truly which push it is for, and no payload can take another's place.
+    if not is_job_of(push, key=job.key, push_key=job.push_key, trigger=job.trigger, generation=job.generation):
+        raise TamperedError("the job does not belong to its payload: the receiver has not written the one or the other")
 
 
 def _require_match(trigger: Trigger, push: Push) -> None:

@@ -1,6 +1,6 @@
 """From run to outcome: a watch sees it at once, a list now and then sees what the watch missed.
 
-The live PipelineRun is believed, no row: its uid has to be the one that the job recorded.
+The live PipelineRun is believed, no row: its uid has to be the one that the job recorded, and it has to carry the job's key.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from receiver.clients.cluster import Cluster, WatchExpiredError
 from receiver.core.outcomes import DELETED, FAILED, Outcome, failed_task, read_outcome
+from receiver.core.pipelinerun import KEY
 from receiver.errors import NotFoundError, ReceiverError
 from receiver.journal.jobs import Change, Jobs, StartedJob, finished
 from receiver.journal.writer import BatchWriter
@@ -109,12 +110,14 @@ class Follower:
 
     def _record_known(self, waiting: dict[str, tuple[dict[str, Any], int]]) -> dict[str, tuple[dict[str, Any], int]]:
         """Record the ended runs whose jobs are known as started; return those that may have ended before that was written."""
-        started = {job.run_uid: job for job in self._jobs.started()}
-        for uid, (run, _) in waiting.items():
-            if uid in started:
-                self._record(started[uid], run["metadata"]["namespace"], run)
+        started = {(job.run_uid, job.key.hex()): job for job in self._jobs.started()}
+        for run, _ in waiting.values():
+            if job := started.get(_identity(run)):
+                self._record(job, run["metadata"]["namespace"], run)
         return {
-            uid: (run, age + 1) for uid, (run, age) in waiting.items() if uid not in started and age < _PATIENCE_TICKS
+            uid: (run, age + 1)
+            for uid, (run, age) in waiting.items()
+            if _identity(run) not in started and age < _PATIENCE_TICKS
         }
 
     def _list_forever(self) -> None:
@@ -151,6 +154,11 @@ class Follower:
                 run = {}
         if run.get("metadata", {}).get("uid") != job.run_uid:
             run = {"deleted": True, "metadata": {"namespace": namespace}}
+        elif _identity(run) != (job.run_uid, job.key.hex()):
+            self._finish(
+                job, Outcome(DELETED, "NotOurs", f"the PipelineRun {job.run_name} does not carry this job's key")
+            )
+            return
         if run.get("deleted") or read_outcome(run) is not None:
             self._record(job, namespace, run)
 
@@ -180,3 +188,9 @@ class Follower:
                 "run ended",
                 extra={**facts, "result": outcome.result, "reason": outcome.reason, "failed_task": outcome.failed_task},
             )
+
+
+def _identity(run: dict[str, Any]) -> tuple[str, str]:
+    """The run's uid and the key of the job that it was made for: a forged row cannot make both fit."""
+    metadata = run["metadata"]
+    return metadata["uid"], (metadata.get("annotations") or {}).get(KEY, "")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from receiver.clients.cluster import Cluster
 from receiver.core.triggers import Trigger
-from receiver.errors import JournalError
+from receiver.errors import JournalError, ReceiverError, TamperedError
 from receiver.journal.jobs import Change, Jobs
 from receiver.journal.wake import Alarm
 from receiver.journal.writer import BatchWriter
@@ -69,7 +69,10 @@ class Worker:
         )
 
     def run(self) -> None:
-        """Dispatch until `stop` is called, then finish what has begun and give the rest back."""
+        """Dispatch until `stop` is called, then finish what has begun and give the rest back.
+
+        Raises TamperedError as soon as the journal turns out to be forged: nothing more is read from it or written to it.
+        """
         renewing = threading.Thread(target=self._renew_forever, name="leases", daemon=True)
         pruning = threading.Thread(target=self._prune_forever, name="prune", daemon=True)
         for thread in (renewing, pruning, *self._follower.threads()):
@@ -95,6 +98,9 @@ class Worker:
         except JournalError as error:
             _log.warning("journal away, jobs wait", extra={"problem": str(error)})
             return 1.0
+        except TamperedError as error:
+            _log.critical("journal forged, stopping", extra={"problem": str(error)})
+            raise
 
     def circuit_is_open(self) -> bool:
         """Whether the cluster counts as away."""
@@ -104,7 +110,7 @@ class Worker:
         while not self._stopping.wait(self._parts.settings.prune_seconds):
             try:
                 removed = self._parts.prune(self._parts.clock())
-            except JournalError as error:
+            except ReceiverError as error:
                 _log.warning("journal not pruned", extra={"problem": str(error)})
             else:
                 _log.info("journal pruned", extra={"deliveries": removed})
@@ -113,5 +119,5 @@ class Worker:
         while not self._stopping.wait(self._parts.settings.lease_seconds / _RENEWALS):
             try:
                 self._dispatcher.renew_leases()
-            except JournalError as error:
+            except ReceiverError as error:
                 _log.warning("leases not renewed", extra={"problem": str(error)})

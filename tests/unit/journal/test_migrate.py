@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, update
 
-from receiver.errors import JournalError, SettingsError
-from receiver.journal.migrate import check_objects, check_version, migrate
+from receiver.errors import SettingsError, TamperedError
+from receiver.journal.guard import check_objects
+from receiver.journal.migrate import check_version, migrate
 from receiver.journal.schema import VERSION, journal
 from tests.support.journals import NOW, delivery, opened, rows, run_sql, take
 
@@ -85,7 +86,7 @@ def test_a_journal_without_tables_says_what_to_run(tmp_path: Path) -> None:
 )
 def test_a_planted_object_stops_the_private_plane(engine: Engine, planted: str, named: str) -> None:
     run_sql(engine, planted)
-    with pytest.raises(JournalError, match=rf"did not create: {named};"):
+    with pytest.raises(TamperedError, match=rf"did not create: {named};"):
         check_objects(engine)
 
 
@@ -95,7 +96,7 @@ def test_a_trigger_with_a_name_that_sqlite_reserves_is_found_too(tmp_path: Path)
         run_sql(engine, "PRAGMA writable_schema=ON")
         renamed = "UPDATE sqlite_master SET name = '{0}', sql = replace(sql, 'xx', '{0}') WHERE type = 'trigger'"
         run_sql(engine, renamed.format("sqlite_autoindex_x_1"))
-    with opened(tmp_path) as engine, pytest.raises(JournalError, match="trigger sqlite_autoindex_x_1"):
+    with opened(tmp_path) as engine, pytest.raises(TamperedError, match="trigger sqlite_autoindex_x_1"):
         check_objects(engine)
 
 

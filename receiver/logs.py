@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -57,9 +58,11 @@ class _GroupedHandler(logging.StreamHandler[TextIO]):
     def flush(self) -> None:
         with self.lock or threading.RLock():
             lines, self._lines = self._lines, []
-            if lines:
-                self.stream.write("\n".join(lines) + "\n")
-                self.stream.flush()
+            # A full disk or a reader that went away must not take the program with it.
+            with suppress(OSError, ValueError):
+                if lines:
+                    self.stream.write("\n".join(lines) + "\n")
+                    self.stream.flush()
 
     def _write_forever(self) -> None:
         while self._some.wait() and not self._closing.wait(_FLUSH_SECONDS):

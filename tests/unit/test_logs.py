@@ -165,3 +165,13 @@ def test_an_error_waits_for_nobody() -> None:
     _log.info("delivery")
     _log.error("job dead")
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["delivery", "job dead"]
+
+
+def test_a_log_that_cannot_be_written_stops_nothing() -> None:
+    class Full(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    set_up_logging(LogSettings(format="json"), stream=Full())
+    _log.error("delivery")
+    set_up_logging(LogSettings(format="json"), stream=io.StringIO())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -38,6 +39,7 @@ def own_root() -> Iterator[None]:
     yield
     for handler in root.handlers[:]:
         root.removeHandler(handler)
+        handler.close()
     for handler in handlers:
         root.addHandler(handler)
     root.setLevel(level)
@@ -175,3 +177,33 @@ def test_a_log_that_cannot_be_written_stops_nothing() -> None:
     set_up_logging(LogSettings(format="json"), stream=Full())
     _log.error("delivery")
     set_up_logging(LogSettings(format="json"), stream=io.StringIO())
+
+
+class FullDisk(io.StringIO):
+    """A stream that cannot be written for a while."""
+
+    full = True
+
+    def write(self, text: str) -> int:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(text)
+
+
+def test_a_log_that_cannot_be_written_stops_nobody_and_goes_on_when_it_can() -> None:
+    stream = FullDisk()
+    set_up_logging(LogSettings(format="json"), stream=stream)
+    _log.error("job dead")
+    _log.info("delivery")
+    assert written(stream) == ""
+    stream.full = False
+    _log.info("later")
+    wait_until(lambda: "later" in stream.getvalue(), what="the line of the thread that lives on", seconds=5)
+
+
+def test_a_log_whose_reader_is_gone_stops_nobody() -> None:
+    stream = io.StringIO()
+    set_up_logging(LogSettings(format="json"), stream=stream)
+    stream.close()
+    _log.error("job dead")
+    assert stream.closed

@@ -163,6 +163,20 @@ def test_a_form_gives_back_the_very_text_that_was_put_in(text: str) -> None:
         assert payload_of(urlencode({"payload": payload}).encode(), FORM) == payload
 
 
+@given(st.text(max_size=50), st.sampled_from(["%02x", "%02X"]))
+def test_a_form_may_escape_every_byte_in_either_case(text: str, form: str) -> None:
+    if text:
+        escaped = "".join("%" + form % byte for byte in text.encode())
+        assert payload_of(f"a=1&payload={escaped}&b=%3d=+".encode(), FORM) == text.encode()
+
+
+@pytest.mark.parametrize("value", ["%", "%4", "%zz", "%%41", "a b", "a\nb", "\t", "%4\n1"])
+def test_a_form_that_is_not_properly_escaped_is_answered_400(value: str) -> None:
+    with pytest.raises(RejectedError) as caught:
+        payload_of(f"payload={value}".encode(), FORM)
+    assert (caught.value.status, caught.value.reason) == (400, "form")
+
+
 def test_a_large_payload_is_checked_for_utf_8_to_its_end_and_across_slices() -> None:
     filler = b"x" * (64 * 1024 - 1)
     good = filler + "ü".encode() + filler

@@ -128,7 +128,8 @@ class Machine(RuleBasedStateMachine):
         logging.disable(logging.CRITICAL)
 
     @rule(
-        branches=st.lists(st.sampled_from(["main", "b1", "b2", "refused"]), min_size=1, max_size=4), twice=st.booleans()
+        branches=st.lists(st.sampled_from(["main", "b1", "b1", "b2", "b2", "refused"]), min_size=1, max_size=4),
+        twice=st.booleans(),
     )
     def push(self, branches: list[str], twice: bool) -> None:
         new = [self.new_delivery(branch) for branch in branches]
@@ -208,9 +209,15 @@ class Machine(RuleBasedStateMachine):
         with contextlib.suppress(TransientError):
             self.workers[which % 2].follower.reconcile()
 
-    @rule(which=PICK)
-    def stop_and_start(self, which: int) -> None:
-        self.workers[which % 2].dispatcher.close()
+    @rule(which=PICK, patient=st.booleans())
+    def stop_and_start(self, which: int, patient: bool) -> None:
+        worker = self.workers[which % 2]
+        while patient and worker.steps.paused:
+            worker.steps.move(0)
+        late = bool(worker.steps.paused)
+        assert worker.dispatcher.close(seconds=0.0) is not late
+        if late:
+            self.zombies.append(worker)
         self.workers[which % 2] = self.new_worker()
 
     @rule(which=PICK, stalled=st.booleans())

@@ -34,7 +34,7 @@ class SimulatedCluster:
         self.faults: deque[str] = deque()
         self.away = False
         self.webhook_down = False
-        self.refusing = False
+        self.refusing = True
         self._uids = 0
 
     def reconnect(self) -> None:
@@ -132,19 +132,28 @@ class Steps(Executor):
     def __init__(self) -> None:
         self.waiting: list[greenlet.greenlet] = []
         self.paused: list[greenlet.greenlet] = []
+        self._futures: dict[greenlet.greenlet, Future[Any]] = {}
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Queue a task; the future is of no use."""
-        self.waiting.append(greenlet.greenlet(lambda: fn(*args, **kwargs)))
-        return Future()
+        """Queue a task."""
+        future: Future[Any] = Future()
+
+        def task() -> None:
+            future.set_running_or_notify_cancel()
+            future.set_result(fn(*args, **kwargs))
+
+        made = greenlet.greenlet(task)
+        self.waiting.append(made)
+        self._futures[made] = future
+        return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT002 - Executor's own
-        """End what has begun, and forget the rest."""
-        assert wait
+        """Forget what has not begun; what has goes on when the test says so."""
         assert cancel_futures
+        assert not (wait and self.paused)
+        for task in self.waiting:
+            self._futures[task].cancel()
         self.waiting.clear()
-        while self.paused:
-            self.move(0)
 
     def move(self, index: int) -> None:
         """Start a task or take a begun one on, up to its next pause or its end."""

@@ -10,14 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, case, delete, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, case, delete, func, select, update
 
 from receiver.journal.engine import reading, writing
 from receiver.journal.intake import transition_row
-from receiver.journal.schema import DEAD, FINISHED, STARTED, WAITING, deliveries, jobs, pushes, revivals, transitions
+from receiver.journal.schema import DEAD, FINISHED, STARTED, WAITING, deliveries, jobs, journal, pushes, revivals, transitions
 from receiver.journal.untrusted import LONGEST_PAYLOAD_BYTES, reading_rows, require_types, unpacked
 
-_CLAIM_LOCK = 7_235_948_121
 _FREE = 0.0
 _IN_DOUBT = 1.0
 """A `lease_until` of 0 says: no run of this job can exist. Any other, run out or not: it may, so it counts as active."""
@@ -145,9 +144,9 @@ class Jobs:
         """
         with reading_rows(), writing(self._engine) as connection:
             _revive_asked(connection, now)
-            if max_active and connection.dialect.name == "postgresql":
-                # Two workers that count at the same time would both see room.
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIM_LOCK})
+            if max_active:
+                # Two workers that count at the same time would both see room. This row the public plane cannot lock.
+                connection.execute(select(journal.c.version).with_for_update())
             ids = _claimable(connection, now=now, limit=limit, max_active=max_active or {})
             rows = _locked(connection, ids, now, self._longest_payload_bytes)
             claimed = [_job(row, self._longest_payload_bytes) for row in rows]

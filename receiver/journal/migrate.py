@@ -22,9 +22,8 @@ def migrate(engine: Engine, *, now: float, roles: Roles | None = None) -> bool:
     with writing(engine) as connection:
         # SQLite's BEGIN IMMEDIATE is the lock already.
         if engine.dialect.name == "postgresql":
-            # Whoever finds another at it waits for that, however long it takes.
-            connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
-            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            # Whoever finds another at it waits for that.
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = '60s'")
             connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         new = not sqlalchemy.inspect(connection).has_table("journal")
         if new:

@@ -36,7 +36,7 @@ _WORK = {
     jobs: "SELECT, INSERT, UPDATE, DELETE",
     transitions: "SELECT, INSERT, DELETE",
     revivals: "SELECT, DELETE",
-    journal: "SELECT",
+    journal: "SELECT, UPDATE (migrated_at)",  # what it takes to lock the row, by which workers take turns
 }
 
 

@@ -5,7 +5,8 @@
 \set ON_ERROR_STOP on
 
 CREATE ROLE receiver_owner LOGIN PASSWORD :'owner_password';
-CREATE ROLE receiver_serve LOGIN PASSWORD :'serve_password';
+-- Limited, so that a plane in an attacker's hands leaves connections to the other.
+CREATE ROLE receiver_serve LOGIN CONNECTION LIMIT 40 PASSWORD :'serve_password';
 CREATE ROLE receiver_work LOGIN PASSWORD :'work_password';
 
 -- An administrator who is no superuser may only give a database to a role that he belongs to.

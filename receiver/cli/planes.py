@@ -122,9 +122,13 @@ def work(context: Context) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     _log.info("working", extra={"namespace": settings.cluster.namespace, "triggers": len(context.triggers)})
-    worker.run()
+    finished = worker.run()
     if private is not None:
         private.close()
+    if not finished:
+        _log.warning("stopped while the cluster owed answers; the next worker asks again")
+        # Python would wait for the threads that wait for the cluster.
+        os._exit(0)
     _log.info("stopped")
 
 

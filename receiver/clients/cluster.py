@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,20 @@ from receiver.settings import ClusterSettings
 _log = logging.getLogger(__name__)
 _GROUP, _VERSION = "tekton.dev", "v1"
 _PAGE = 250
-_WATCH_SECONDS = 300
+_WATCH_SECONDS = 60
+_DOUBT_SECONDS = 30.0
+# Admission plug-ins answer 403 for what only has to wait: a full quota, one that is new, a plug-in that is starting.
+_WAITS = ("exceeded quota", "status unknown for quota", "not yet ready to handle request")
 _MANAGED = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 _LONGEST_MESSAGE = 1_000
 
 
 class TakenError(PermanentError):
     """A foreign object has the run's name."""
+
+
+class ForbiddenError(PermanentError):
+    """HTTP 403: our identity may not do this."""
 
 
 class WatchExpiredError(TransientError):
@@ -54,17 +62,24 @@ class Cluster:
         self._connections = connections
         self._observe = observe
         self._timeout = (settings.connect_timeout_seconds, settings.read_timeout_seconds)
-        self._objects: Any = None
-        self._api: Any = None
-        self.reconnect()
+        self._doubted_since: float | None = None
+        self._objects = self._connected()
 
     def reconnect(self) -> None:
-        """Read credentials and certificates anew and forget all connections; for after a refusal or an outage."""
-        old = self._api
-        self._api = client.ApiClient(_configuration(self._settings, self._folder, self._connections))
-        self._objects = client.CustomObjectsApi(self._api)
-        if old is not None:
-            old.close()
+        """Read credentials and certificates anew and use new connections; for after a refusal or an outage.
+
+        What cannot be read stays as it was, to be tried again.
+        """
+        try:
+            # The old connections end with the calls that still use them.
+            self._objects = self._connected()
+        except SettingsError as error:
+            _log.warning("credentials not read", extra={"problem": str(error)})
+
+    def _connected(self) -> client.CustomObjectsApi:
+        return client.CustomObjectsApi(
+            client.ApiClient(_configuration(self._settings, self._folder, self._connections))
+        )
 
     def create_run(self, manifest: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """POST a PipelineRun with strict field validation and return it.
@@ -90,7 +105,31 @@ class Cluster:
             raise TakenError(
                 f"the name {metadata['name']} in {metadata['namespace']} belongs to another object"
             ) from None
+        except (ForbiddenError, NotFoundError) as error:
+            self._doubt(error)
+            raise
         return run
+
+    def _doubt(self, refusal: PermanentError) -> None:
+        """Raise OutageError while the API server is only starting: it forbids everything until it has read its rules.
+
+        Not for ever: where nobody may ask /readyz, a refusal that is repeated for half a minute is believed.
+        """
+        now = time.monotonic()
+        if self._is_ready() or now - (self._doubted_since or now) > _DOUBT_SECONDS:
+            return
+        self._doubted_since = self._doubted_since or now
+        raise OutageError(f"the API server is not ready and says: {refusal}") from refusal
+
+    def _is_ready(self) -> bool:
+        api = self._objects.api_client
+        try:
+            request = api.param_serialize("GET", "/readyz", auth_settings=["BearerToken"])
+            answer = api.call_api(*request, _request_timeout=self._timeout)
+            answer.read()
+        except (client.ApiException, urllib3.exceptions.HTTPError, OSError):
+            return False
+        return bool(answer.status == 200)
 
     def get_run(self, namespace: str, name: str) -> dict[str, Any]:
         """Return a PipelineRun; raises NotFoundError when there is none."""
@@ -123,7 +162,7 @@ class Cluster:
             timeout_seconds=_WATCH_SECONDS,
             watch=True,
             _preload_content=False,
-            _request_timeout=(self._timeout[0], _WATCH_SECONDS + 30),
+            _request_timeout=(self._timeout[0], _WATCH_SECONDS + 10),
         )
         try:
             for line in _lines(response):
@@ -147,7 +186,7 @@ class Cluster:
             "spec": {"resourceAttributes": attributes},
         }
         answer = self._raw(
-            client.AuthorizationV1Api(self._api).create_self_subject_access_review,
+            client.AuthorizationV1Api(self._objects.api_client).create_self_subject_access_review,
             body=review,
             _request_timeout=self._timeout,
         )
@@ -155,7 +194,7 @@ class Cluster:
 
     def close(self) -> None:
         """Close all connections."""
-        self._api.close()
+        self._objects.api_client.close()
 
     def _get(self, namespace: str, plural: str, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self._call(
@@ -208,6 +247,7 @@ class Cluster:
             self._observe(name, 0)
             raise OutageError(f"the API server does not answer: {_cause(error)}", in_doubt=True) from error
         self._observe(name, 200)
+        self._doubted_since = None
         return answer
 
 
@@ -248,9 +288,9 @@ def _translated(error: client.ApiException) -> ReceiverError:
     # A webhook that cannot be called is Tekton being away, and no fault of the object.
     if status in (0, 401, 502, 503, 504) or (status == 500 and "failed calling webhook" in message):
         return OutageError(message, retry_after_seconds=retry_after, in_doubt=status != 401)
-    if status in (408, 429) or status >= 500 or (status == 403 and "exceeded quota" in message):
+    if status in (408, 429) or status >= 500 or (status == 403 and any(text in message for text in _WAITS)):
         return TransientError(message, retry_after_seconds=retry_after, in_doubt=status >= 500)
-    return PermanentError(message)
+    return ForbiddenError(message) if status == 403 else PermanentError(message)
 
 
 def _watch_error(found: dict[str, Any]) -> ReceiverError:

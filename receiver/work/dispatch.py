@@ -9,7 +9,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,9 @@ class Dispatcher:
         self._report_started = report_started
         self._lock = threading.Lock()
         self._held: dict[int, Job] = {}
+        self._probe: Job | None = None
+        self._why_away = ""
+        self._running: set[Future[None]] = set()
         self._pool = pool or ThreadPoolExecutor(limits.concurrency, thread_name_prefix="create")
         self.circuit = Circuit()
 
@@ -86,8 +89,9 @@ class Dispatcher:
             )
             with self._lock:
                 self._held |= {job.id: job for job in claimed}
-            for job in claimed:
-                self._pool.submit(self._handle, job)
+                self._probe = claimed[0] if probing and claimed else None
+            self._running = {each for each in self._running if not each.done()}
+            self._running |= {self._pool.submit(self._handle, job) for job in claimed}
         return self._pause(now)
 
     def renew_leases(self) -> None:
@@ -97,11 +101,18 @@ class Dispatcher:
         if held:
             self._jobs.renew(held, until=self._clock() + self._limits.lease_seconds)
 
-    def close(self) -> None:
-        """Finish the creations that have begun, and give every other job back."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        if self._held:
-            self._jobs.release(self._held.values())
+    def close(self, *, seconds: float | None = None) -> bool:
+        """Let the creations that have begun finish within `seconds`, give every other job back; return whether all finished.
+
+        One that did not is given back too: it may still be made, and whoever takes the job next finds it.
+        """
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        _, late = wait([each for each in self._running if not each.cancelled()], timeout=seconds)
+        with self._lock:
+            held = list(self._held.values())
+        if held:
+            self._jobs.release(held)
+        return not late
 
     def _pause(self, now: float) -> float:
         with self._lock:
@@ -114,7 +125,7 @@ class Dispatcher:
 
     def _handle(self, job: Job) -> None:
         try:
-            change = self.attempt(job)
+            change = self._held_back(job) or self.attempt(job)
             if not self._recorder.submit(change).result():
                 _log.warning("another worker was quicker", extra=_facts(job))
         except ReceiverError as error:
@@ -128,6 +139,14 @@ class Dispatcher:
                 low = len(self._held) < self._limits.concurrency
             if low:
                 self._ring()
+
+    def _held_back(self, job: Job) -> Change | None:
+        """Give a job back that was claimed before the cluster went away, so that it does not wait for a time-out of its own."""
+        with self._lock:
+            if not self.circuit.is_open or job is self._probe:
+                return None
+        now = self._clock()
+        return journal.postponed(job, due_at=now, reason=self._why_away, at=now, counts=False, in_doubt=False)
 
     def attempt(self, job: Job) -> Change:
         """Try once to make the job's run; return what has to be recorded."""
@@ -179,6 +198,7 @@ class Dispatcher:
         now = self._clock()
         with self._lock:
             news = self.circuit.failed(now=now, random=random.random(), retry_after_seconds=error.retry_after_seconds)  # noqa: S311 - jitter
+            self._why_away = str(error)
         if news:
             _log.warning("cluster away, jobs wait", extra={"problem": str(error)})
         return self._given_up(job, error) or journal.postponed(

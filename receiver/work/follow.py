@@ -8,19 +8,22 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from receiver.clients.cluster import Cluster, WatchExpiredError
 from receiver.core.outcomes import DELETED, FAILED, Outcome, failed_task, read_outcome
 from receiver.core.pipelinerun import KEY
-from receiver.errors import NotFoundError, ReceiverError
+from receiver.errors import NotFoundError, OutageError, PermanentError, ReceiverError
 from receiver.journal.jobs import Change, Jobs, StartedJob, finished
 from receiver.journal.writer import BatchWriter
 
 _log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.5
-_PATIENCE_TICKS = 60
+_BREATH_SECONDS = 1.0  # between two watches at least
+_PATIENCE_SECONDS = 30.0  # with a run that ended and whose job does not say yet that it started
 
 
 class Follower:
@@ -51,19 +54,25 @@ class Follower:
 
     def threads(self) -> list[threading.Thread]:
         """Return the threads to start: one watch a namespace, one that records, one that lists."""
-        watches = [
-            threading.Thread(target=self._watch_forever, args=(namespace,), name=f"watch-{namespace}", daemon=True)
-            for namespace in sorted(set(self._namespaces.values()))
-        ]
+        loops: dict[str, Callable[[], None]] = {"outcomes": self._record_forever, "relist": self._list_forever}
+        for namespace in sorted(set(self._namespaces.values())):
+            loops[f"watch-{namespace}"] = partial(self._watch_forever, namespace)
         return [
-            *watches,
-            threading.Thread(target=self._record_forever, name="outcomes", daemon=True),
-            threading.Thread(target=self._list_forever, name="relist", daemon=True),
+            threading.Thread(target=self._lasting, args=(loop,), name=name, daemon=True) for name, loop in loops.items()
         ]
+
+    def _lasting(self, loop: Callable[[], None]) -> None:
+        while not self._stopping.is_set():
+            try:
+                loop()
+            except Exception:  # noqa: BLE001 - whatever an answer looked like, outcomes have to be followed on
+                _log.exception("following failed in an unforeseen way")
+                self._stopping.wait(_BREATH_SECONDS)
 
     def _watch_forever(self, namespace: str) -> None:
         version = ""
         while not self._stopping.is_set():
+            began = time.monotonic()
             try:
                 if not version:
                     runs, version = self._cluster.list_runs(namespace)
@@ -79,7 +88,10 @@ class Follower:
             except ReceiverError as error:
                 version = ""
                 _log.warning("watch interrupted", extra={"namespace": namespace, "problem": str(error)})
-                self._stopping.wait(1.0)
+                if isinstance(error, OutageError):
+                    # Perhaps with credentials that have been renewed; no push may come that would look.
+                    self._cluster.reconnect()
+            self._stopping.wait(max(0.0, _BREATH_SECONDS - (time.monotonic() - began)))
 
     def _offer(self, runs: Iterable[dict[str, Any]]) -> None:
         for run in runs:
@@ -87,17 +99,12 @@ class Follower:
                 self._ended.put(run)
 
     def _record_forever(self) -> None:
-        waiting: dict[str, tuple[dict[str, Any], int]] = {}
+        waiting: dict[str, tuple[dict[str, Any], float]] = {}
         while not self._stopping.is_set():
-            for run in self._taken():
-                waiting[run["metadata"]["uid"]] = (run, 0)
-            if not waiting:
-                continue
-            try:
+            until = time.monotonic() + _PATIENCE_SECONDS
+            waiting |= {run["metadata"]["uid"]: (run, until) for run in self._taken()}
+            if waiting:
                 waiting = self._record_known(waiting)
-            except ReceiverError as error:
-                _log.warning("outcomes not recorded yet", extra={"problem": str(error)})
-                self._stopping.wait(_TICK_SECONDS)
 
     def _taken(self) -> list[dict[str, Any]]:
         found = []
@@ -108,17 +115,21 @@ class Follower:
         except queue.Empty:
             return found
 
-    def _record_known(self, waiting: dict[str, tuple[dict[str, Any], int]]) -> dict[str, tuple[dict[str, Any], int]]:
+    def _record_known(
+        self, waiting: dict[str, tuple[dict[str, Any], float]]
+    ) -> dict[str, tuple[dict[str, Any], float]]:
         """Record the ended runs whose jobs are known as started; return those that may have ended before that was written."""
-        started = {(job.run_uid, job.key.hex()): job for job in self._jobs.started()}
-        for run, _ in waiting.values():
-            if job := started.get(_identity(run)):
-                self._record(job, run["metadata"]["namespace"], run)
-        return {
-            uid: (run, age + 1)
-            for uid, (run, age) in waiting.items()
-            if _identity(run) not in started and age < _PATIENCE_TICKS
-        }
+        left = {uid: (run, until) for uid, (run, until) in waiting.items() if time.monotonic() < until}
+        try:
+            started = {(job.run_uid, job.key.hex()): job for job in self._jobs.started()}
+            for uid, (run, _) in waiting.items():
+                if job := started.get(_identity(run)):
+                    self._record(job, run["metadata"]["namespace"], run)
+                    left.pop(uid, None)
+        except ReceiverError as error:
+            _log.warning("outcomes not recorded yet", extra={"problem": str(error)})
+            self._stopping.wait(_TICK_SECONDS)
+        return left
 
     def _list_forever(self) -> None:
         while not self._stopping.wait(self._relist_seconds):
@@ -169,8 +180,16 @@ class Follower:
             return
         task = None
         if outcome.result == FAILED:
-            task = failed_task(self._cluster.list_taskruns(namespace, job.run_uid))
+            task = self._failed_task(namespace, job)
         self._finish(job, Outcome(outcome.result, outcome.reason, outcome.message, task))
+
+    def _failed_task(self, namespace: str, job: StartedJob) -> str | None:
+        try:
+            return failed_task(self._cluster.list_taskruns(namespace, job.run_uid))
+        except PermanentError as error:
+            # An outcome without the task is better than none, for this run and for those behind it.
+            _log.warning("failed task not known", extra={"run": job.run_name, "problem": str(error)})
+            return None
 
     def _finish(self, job: StartedJob, outcome: Outcome) -> None:
         change = finished(

@@ -68,8 +68,8 @@ class Worker:
             report_ended=parts.metrics.ended,
         )
 
-    def run(self) -> None:
-        """Dispatch until `stop` is called, then finish what has begun and give the rest back.
+    def run(self) -> bool:
+        """Dispatch until `stop` is called, finish what has begun and give the rest back; return whether all could be finished.
 
         Raises TamperedError as soon as the journal turns out to be forged: nothing more is read from it or written to it.
         """
@@ -80,8 +80,9 @@ class Worker:
         while not self._stopping.is_set():
             self._stepped_at = time.monotonic()
             self._parts.alarm.wait(self._step())
-        self._dispatcher.close()
+        finished = self._dispatcher.close(seconds=self._parts.settings.shutdown_seconds)
         self._recorder.close()
+        return finished
 
     def stop(self) -> None:
         """Ask `run` to return; safe in a signal handler."""

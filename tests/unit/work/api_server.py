@@ -36,6 +36,7 @@ class ApiServer:
         self.made: list[str] = []
         self.faults: deque[Fault] = deque()
         self.unknown: list[str] = []
+        self.ready = True
         self.port = 0
 
     def kubeconfig(self, folder: Path) -> Path:
@@ -93,6 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
         path, _, name = urlsplit(self.path).path.rpartition("/")
         if path == COLLECTION:
             self._send(*self.api.get(name))
+        elif self.path == "/readyz":
+            self._send(200 if self.api.ready else 500, {})
         else:
             self._unknown()
 

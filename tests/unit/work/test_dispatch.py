@@ -22,6 +22,7 @@ from receiver.journal.writer import BatchWriter
 from receiver.settings.model import ClusterSettings
 from receiver.work.dispatch import Dispatcher, Limits
 from tests.support.journals import NOW, REPOSITORY, delivery, opened, rows, run_sql, take
+from tests.support.waiting import eventually
 from tests.unit.work.api_server import NAMESPACE, ApiServer, Fault, api_server
 
 DAY = 86_400.0
@@ -332,7 +333,7 @@ def test_leases_of_jobs_in_hand_are_renewed(bench: Bench) -> None:
 
 def test_a_bounded_trigger_starts_no_more_than_it_may_even_when_replies_are_lost(bench: Bench) -> None:
     take(bench.engine, *(delivery(str(number)) for number in range(4)))
-    bench.server.faults.extend([Fault(504, "lost", takes_effect=True), Fault(504, "lost", takes_effect=True)])
+    bench.server.faults.extend([Fault(500, "lost", takes_effect=True), Fault(500, "lost", takes_effect=True)])
     rule = trigger(max_active=2)
     bench.run(rule)
     assert len(bench.server.made) == 2
@@ -345,3 +346,44 @@ def test_a_bounded_trigger_starts_no_more_than_it_may_even_when_replies_are_lost
     bench.run(rule)
     assert len(bench.server.made) == 2
     assert json.dumps([row["state"] for row in rows(bench.engine, jobs)]).count(STARTED) == 2
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_refusal_by_an_api_server_that_has_not_read_its_rules_yet_is_an_outage(bench: Bench, status: int) -> None:
+    """Seen at kube-apiserver 1.36: for some hundred milliseconds after a start it forbids whatever RBAC allows."""
+    take(bench.engine, delivery())
+    bench.server.ready = False
+    bench.server.faults.append(Fault(status, "pipelineruns is forbidden: User cannot create"))
+    job = bench.run()
+    assert (job["state"], job["attempts"]) == (WAITING, 0)
+    assert bench.run()["state"] == STARTED
+
+
+@pytest.mark.parametrize(
+    "message", ["exceeded quota: runs", "status unknown for quota: runs", "not yet ready to handle request"]
+)
+def test_what_admission_forbids_only_for_now_waits(bench: Bench, message: str) -> None:
+    take(bench.engine, delivery())
+    bench.server.faults.append(Fault(403, f"pipelineruns is forbidden: {message}"))
+    job = bench.run()
+    assert (job["state"], job["attempts"]) == (WAITING, 1)
+
+
+def test_jobs_that_were_claimed_before_the_cluster_went_away_are_given_back_untried(bench: Bench) -> None:
+    for number in range(4):
+        take(bench.engine, delivery(str(number)))
+    bench.server.faults.append(Fault())
+    bench.dispatcher(concurrency=1).step()
+    eventually(lambda: all(job["message"] for job in rows(bench.engine, jobs)), what="all to be given back")
+    assert bench.server.made == []
+    assert {(job["state"], job["attempts"]) for job in rows(bench.engine, jobs)} == {(WAITING, 0)}
+
+
+def test_credentials_that_cannot_be_read_for_a_while_stop_nobody(bench: Bench, tmp_path: Path) -> None:
+    take(bench.engine, delivery())
+    kubeconfig = tmp_path / "kubeconfig"
+    content = kubeconfig.read_text()
+    kubeconfig.write_text("")
+    bench.cluster.reconnect()
+    kubeconfig.write_text(content)
+    assert bench.run()["state"] == STARTED

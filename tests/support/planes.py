@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class Planes:
     private_port: int
     environment: dict[str, str]
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    has_journal: bool = False
 
     @classmethod
     def prepare(
@@ -85,20 +86,28 @@ class Planes:
         return found
 
     def start(self, *planes: str, environment: Mapping[str, str] | None = None) -> None:
-        """Start these planes (both unless named), creating the journal first, and wait until they answer."""
-        done = self.command("journal", "migrate")
-        assert done.returncode == 0, done.stderr
+        """Start these planes (both unless named), creating the journal before the first, and wait until they answer."""
+        if not self.has_journal:
+            done = self.command("journal", "migrate")
+            assert done.returncode == 0, done.stderr
+            self.has_journal = True
         for plane in planes or ("serve", "work"):
-            with (self.folder / f"{plane}.log").open("ab") as log:
-                self.processes[plane] = subprocess.Popen(
-                    [sys.executable, "-m", "receiver", plane],
-                    env={**self.environment, **(environment or {})},
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
+            self.launch(plane, environment=environment)
         for plane in planes or ("serve", "work"):
             self.wait_ready(plane)
+
+    def launch(
+        self, plane: str, *, environment: Mapping[str, str] | None = None, through: Sequence[str] = ("receiver",)
+    ) -> None:
+        """Start a plane and return at once; `through` is the module, with arguments, that Python runs it by."""
+        with (self.folder / f"{plane}.log").open("ab") as log:
+            self.processes[plane] = subprocess.Popen(
+                [sys.executable, "-m", *through, plane],
+                env={**self.environment, **(environment or {})},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def wait_ready(self, plane: str, *, seconds: float = 20) -> None:
         """Return when the plane's /healthz answers 200."""

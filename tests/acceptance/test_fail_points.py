@@ -1,0 +1,174 @@
+"""Death at each boundary between two steps: one run, nothing lost, and acknowledged only what was stored."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.controlplane.api import Api
+from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.fixtures import make_namespace
+from tests.controlplane.waiting import wait_until
+from tests.support.fail_points import EXIT_CODE, POSTPONED, REFUSED, SERVE, STOPPING, WORK, through
+from tests.support.load import STORED, Pushed, new_push, send, send_all
+from tests.support.payloads import guid
+from tests.support.planes import Planes
+from tests.support.quotas import limit_runs
+from tests.support.seen import KEY, integrity, job_rows, runs, steps
+
+pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
+PUSHES = 6
+MORE_THAN_ARE_CREATED_AT_ONCE = 60
+
+
+@pytest.fixture(scope="module")
+def namespace(control_plane: ControlPlane) -> Iterator[str]:
+    """One namespace for all points: each has pushes of its own."""
+    name = f"test-{secrets.token_hex(4)}"
+    make_namespace(control_plane.api, name)
+    yield name
+    control_plane.api.delete("v1", "Namespace", name)
+
+
+@pytest.fixture(scope="module")
+def receiver(control_plane: ControlPlane, namespace: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planes]:
+    """One receiver for all points; what a dead worker held is free again after a second."""
+    planes = Planes.prepare(
+        tmp_path_factory.mktemp("fail-points") / "receiver",
+        kubeconfig=control_plane.kubeconfig,
+        namespace=namespace,
+        changes={"work": {"lease_seconds": 1}},
+    )
+    planes.start("serve")
+    yield planes
+    planes.stop()
+
+
+@pytest.fixture
+def planes(receiver: Planes) -> Iterator[Planes]:
+    """The public plane runs; the worker is the test's."""
+    if "serve" not in receiver.processes:
+        receiver.start("serve")
+    yield receiver
+    if "work" in receiver.processes:
+        receiver.kill("work")
+
+
+def wait_death(planes: Planes, plane: str) -> None:
+    """Wait until a plane has reached its fail point."""
+    code = planes.processes.pop(plane).wait(60)
+    assert code == EXIT_CODE, planes.log(plane)[-3000:]
+
+
+def pushed_to(planes: Planes, number: int = PUSHES) -> list[Pushed]:
+    """Pushes that the public plane has acknowledged."""
+    pushes = [new_push(guid()) for _ in range(number)]
+    send_all(planes, pushes)
+    assert [pushed.statuses for pushed in pushes] == [[202]] * number
+    return pushes
+
+
+def names_of(pushes: list[Pushed]) -> set[str]:
+    names = {name for pushed in pushes for name in pushed.runs}
+    assert len(names) == len(pushes)
+    return names
+
+
+def jobs_of(planes: Planes, pushes: list[Pushed]) -> list[dict[str, Any]]:
+    return [job for job in job_rows(planes) if job["run_name"] in names_of(pushes)]
+
+
+def all_are(planes: Planes, pushes: list[Pushed], *wanted: str) -> bool:
+    return all(job["state"] in wanted for job in jobs_of(planes, pushes))
+
+
+def assert_one_run_each(planes: Planes, api: Api, namespace: str, pushes: list[Pushed]) -> None:
+    """Wait for all runs, then compare runs, journal and answers."""
+    wait_until(lambda: all_are(planes, pushes, "started", "finished"), what="all jobs to start", seconds=60, every=0.1)
+    keys = {job["job_key"].hex() for job in jobs_of(planes, pushes)}
+    found = [run for run in runs(api, namespace) if run["metadata"]["annotations"][KEY] in keys]
+    assert len(found) == len(keys) == len(pushes)
+    assert {run["metadata"]["name"] for run in found} == names_of(pushes)
+    assert {count for (key, _, _), count in steps(planes).items() if key.hex() in keys} == {1}
+    assert integrity(planes) == "ok"
+
+
+@pytest.mark.parametrize("point", SERVE)
+def test_a_death_on_the_way_to_the_acknowledgement_loses_nothing_that_was_acknowledged(
+    control_plane: ControlPlane, namespace: str, planes: Planes, point: str
+) -> None:
+    planes.kill("serve")
+    before = len(job_rows(planes))
+    planes.launch("serve", through=through(point, count=3))
+    planes.wait_ready("serve")
+    pushes = [new_push(guid()) for _ in range(3)]
+    assert [send(planes, pushed) for pushed in pushes] == [202, 202, 0]
+    wait_death(planes, "serve")
+    assert len(job_rows(planes)) - before == (3 if point.startswith("committed") else 2)
+    planes.start()
+    # The redelivery is told of the same run, whether or not the first delivery came as far as the journal.
+    assert [send(planes, pushed) in STORED for pushed in pushes] == [True] * 3
+    assert_one_run_each(planes, control_plane.api, namespace, pushes)
+
+
+@pytest.mark.parametrize("point", WORK)
+def test_a_death_of_the_worker_between_two_steps_makes_neither_two_runs_nor_none(
+    control_plane: ControlPlane, namespace: str, planes: Planes, point: str
+) -> None:
+    pushes = pushed_to(planes)
+    planes.launch("work", through=through(point))
+    wait_death(planes, "work")
+    planes.start("work")
+    assert_one_run_each(planes, control_plane.api, namespace, pushes)
+    wait_until(lambda: all_are(planes, pushes, "finished"), what="all outcomes", every=0.1)
+
+
+@pytest.mark.parametrize("point", REFUSED)
+def test_a_death_while_a_refusal_is_recorded_leaves_it_to_the_next_worker(
+    control_plane: ControlPlane, namespace: str, planes: Planes, point: str
+) -> None:
+    template = planes.folder / "pipelineruns/striv.yaml"
+    good = template.read_text()
+    template.write_text(good.replace("\n  pipelineRef:", "\n  nonsense: true\n  pipelineRef:"))
+    try:
+        pushes = pushed_to(planes)
+        planes.launch("work", through=through(point))
+        wait_death(planes, "work")
+        planes.start("work")
+        wait_until(lambda: all_are(planes, pushes, "dead"), what="all jobs to be dead", every=0.1)
+    finally:
+        template.write_text(good)
+    planes.kill("work")
+    assert planes.command("deliveries", "retry", "--dead").stdout == f"{PUSHES} dead jobs waiting again\n"
+    planes.start("work")
+    assert_one_run_each(planes, control_plane.api, namespace, pushes)
+
+
+@pytest.mark.parametrize("point", POSTPONED)
+def test_a_death_while_a_postponement_is_recorded_makes_one_run_when_there_is_room(
+    control_plane: ControlPlane, namespace: str, planes: Planes, point: str
+) -> None:
+    limit_runs(control_plane.api, namespace, 0)
+    pushes = pushed_to(planes)
+    planes.launch("work", through=through(point))
+    wait_death(planes, "work")
+    control_plane.api.delete("v1", "ResourceQuota", "runs", namespace=namespace)
+    planes.start("work")
+    assert_one_run_each(planes, control_plane.api, namespace, pushes)
+
+
+@pytest.mark.parametrize("point", STOPPING)
+def test_a_death_after_sigterm_leaves_nothing_behind_that_the_next_worker_does_not_finish(
+    control_plane: ControlPlane, namespace: str, planes: Planes, point: str
+) -> None:
+    pushes = pushed_to(planes, MORE_THAN_ARE_CREATED_AT_ONCE)
+    planes.launch("work", through=through(point))
+    wait_until(lambda: not all_are(planes, pushes, "waiting"), what="the first run", every=0.01)
+    planes.signal("work", signal.SIGTERM)
+    wait_death(planes, "work")
+    planes.start("work")
+    assert_one_run_each(planes, control_plane.api, namespace, pushes)

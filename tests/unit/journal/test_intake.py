@@ -367,7 +367,7 @@ SOME_DELIVERY = st.builds(
 
 
 @given(incoming=st.lists(st.lists(SOME_DELIVERY | st.builds(ignored), min_size=1, max_size=4), max_size=4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_sharing_a_transaction_changes_nothing_for_anybody(incoming: list[list[NewDelivery]]) -> None:
     with ExitStack() as stack:
         folders = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]

@@ -1,0 +1,68 @@
+"""Somebody who pushes all the time."""
+
+import secrets
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from receiver.core.pipelinerun import KEY
+from tests.e2e.support.cluster import eventually
+from tests.e2e_receiver.installation import Answer, Installation
+from tests.support.payloads import body, push
+
+
+def new_push(branch: str = "held/one") -> bytes:
+    """Return a push that there never was before; by default one whose run Tekton holds."""
+    return body(push(secrets.token_hex(8), branch=branch))
+
+
+class Sender:
+    """Sends one push after the other in a thread, for the length of a with block."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._send, daemon=True)
+        self._answers: list[tuple[float, Answer]] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.wait_accepted(5)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _send(self) -> None:
+        while not self._stopping.is_set():
+            sent_at = time.monotonic()
+            answer = self._installation.deliver(new_push())
+            self._answers.append((sent_at, answer))
+            if answer.status != 202:
+                self._stopping.wait(0.2)
+
+    def wait_accepted(self, count: int, *, since: float = 0.0, seconds: float = 120) -> None:
+        """Return when so many pushes have been accepted that were sent after a time (of time.monotonic)."""
+
+        def enough() -> bool:
+            assert self._thread.is_alive()
+            return sum(at > since and answer.status == 202 for at, answer in self._answers) >= count
+
+        eventually(enough, what=f"{count} accepted pushes", seconds=seconds)
+
+    def refused(self) -> list[float]:
+        """Return when the pushes were sent that were not accepted."""
+        return [at for at, answer in self._answers if answer.status != 202]
+
+    def check_promises(self) -> int:
+        """Check that each accepted push has the one run that its answer named; return how many there are."""
+        promised = [name for _, answer in self._answers if answer.status == 202 for name in answer.runs]
+        assert len(promised) == len(set(promised))
+        for name in promised:
+            run = self._installation.wait_for_run(name, seconds=60)
+            assert self._installation.runs_of(run["metadata"]["annotations"][KEY]) == [name]
+        return len(promised)

@@ -34,8 +34,9 @@ from receiver.serve.app import Plane, create_app
 from receiver.serve.gate import Gate
 from receiver.serve.observe import Observer
 from receiver.serve.secrets import SecretFiles
-from receiver.serve.server import Front, wait
+from receiver.serve.server import Front
 from receiver.serve.server import serve as serve_front
+from receiver.serve.steps import defer
 from receiver.work.metrics import JournalCollector, WorkMetrics
 from receiver.work.worker import Parts, Worker
 
@@ -63,7 +64,7 @@ async def _serve(context: Context) -> None:
     admission = Admission(context.triggers, settings.journal.replay_window_days, settings.journal.max_stored_body_bytes)
     registry = CollectorRegistry()
     observer = Observer(registry)
-    app = create_app(Plane(gate, admission, writer, wait, observer), path=settings.serve.path)
+    app = create_app(Plane(gate, admission, writer, observer, run=defer), path=settings.serve.path)
     front = Front(
         gate,
         app.wsgi_app,

@@ -7,7 +7,7 @@ a forged request never gets here, and passes the proof along.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from receiver.journal.writer import BatchWriter
 from receiver.serve.admission import Admission
 from receiver.serve.gate import Gate, Verified
 from receiver.serve.observe import Observer
+from receiver.serve.steps import Steps, block
 
 VERIFIED = "receiver.verified"
 """The key of the WSGI environment under which the front passes a `Verified`; no HTTP header can set it."""
@@ -49,14 +50,14 @@ _UNAVAILABLE = _Answer(
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """What the public plane is made of. `wait` blocks the calling request, and only that, until a future has its result."""
+    """What the public plane is made of. `run` is how its requests wait: `block` or `defer`."""
 
     gate: Gate
     admission: Admission
     writer: BatchWriter[NewDelivery, Receipt]
-    wait: Callable[[Any], Any]
     observer: Observer
     clock: Callable[[], float] = time.time
+    run: Callable[[Steps], Response] = block
 
 
 class _NoSessions(SessionInterface):
@@ -82,15 +83,7 @@ def create_app(plane: Plane, *, path: str) -> Flask:
     @app.post(path)
     def webhook() -> Response:
         verified = request.environ.get(VERIFIED) or _verify(plane.gate)
-        facts: dict[str, Any] = {}
-        try:
-            answer = _deliver(plane, health, verified, facts)
-        except RejectedError as error:
-            answer = _Answer(error.status, error.reason, {"error": error.reason, "detail": error.detail})
-        except JournalError:
-            answer = _UNAVAILABLE
-        plane.observer.decided(answer.status, answer.reason, facts)
-        return respond(answer.status, answer.body, answer.headers)
+        return plane.run(_webhook(plane, health, verified, request.environ))
 
     @app.get("/healthz")
     def healthz() -> Response:
@@ -98,8 +91,7 @@ def create_app(plane: Plane, *, path: str) -> Flask:
 
     @app.get("/readyz")
     def readyz() -> Response:
-        health.check()
-        return respond(200, {"status": "ready"})
+        return plane.run(_readiness(health))
 
     _answer_errors(app)
     return app
@@ -109,10 +101,6 @@ def _answer_errors(app: Flask) -> None:
     @app.errorhandler(RejectedError)
     def rejected(error: RejectedError) -> Response:
         return refusal(error)
-
-    @app.errorhandler(JournalError)
-    def unavailable(_error: JournalError) -> Response:
-        return respond(_UNAVAILABLE.status, _UNAVAILABLE.body, _UNAVAILABLE.headers)
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
@@ -132,10 +120,10 @@ class _Health:
         self._plane = plane
         self._failing = False
 
-    def store(self, delivery: NewDelivery) -> Receipt:
+    def store(self, delivery: NewDelivery) -> Generator[Any, Receipt, Receipt]:
         """Return once the delivery is on disk; raises JournalError."""
         try:
-            receipt: Receipt = self._plane.wait(self._plane.writer.submit(delivery))
+            receipt = yield self._plane.writer.submit(delivery)
         except JournalError:
             self._failing = True
             raise
@@ -149,11 +137,31 @@ class _Health:
         except JournalError:
             self._failing = True
 
-    def check(self) -> None:
+    def check(self) -> Generator[Any, Receipt, None]:
         """Raise JournalError while the journal takes no writes."""
         if self._failing:
             probe = Envelope(event="readiness", guid="")
-            self.store(NewDelivery(probe, self._plane.clock(), "readiness", "asked after a failed write"))
+            yield from self.store(NewDelivery(probe, self._plane.clock(), "readiness", "asked after a failed write"))
+
+
+def _readiness(health: _Health) -> Steps:
+    try:
+        yield from health.check()
+    except JournalError:
+        return respond(_UNAVAILABLE.status, _UNAVAILABLE.body, _UNAVAILABLE.headers)
+    return respond(200, {"status": "ready"})
+
+
+def _webhook(plane: Plane, health: _Health, verified: Verified, environ: dict[str, Any]) -> Steps:
+    facts: dict[str, Any] = {}
+    try:
+        answer = yield from _deliver(plane, health, verified, environ, facts)
+    except RejectedError as error:
+        answer = _Answer(error.status, error.reason, {"error": error.reason, "detail": error.detail})
+    except JournalError:
+        answer = _UNAVAILABLE
+    plane.observer.decided(answer.status, answer.reason, facts)
+    return respond(answer.status, answer.body, answer.headers)
 
 
 def _verify(gate: Gate) -> Verified:
@@ -167,14 +175,15 @@ def _verify(gate: Gate) -> Verified:
     return gate.body(body, digest)
 
 
-def _deliver(plane: Plane, health: _Health, verified: Verified, facts: dict[str, Any]) -> _Answer:
+def _deliver(
+    plane: Plane, health: _Health, verified: Verified, environ: dict[str, Any], facts: dict[str, Any]
+) -> Generator[Any, Receipt, _Answer]:
     """Decide on a verified delivery and keep it; `facts` is filled with what the log should say of it."""
-    headers = request.headers
-    payload = payload_of(verified.body, headers.get("Content-Type"), headers.get("Content-Encoding"))
+    payload = payload_of(verified.body, environ.get("CONTENT_TYPE"), environ.get("HTTP_CONTENT_ENCODING"))
     envelope = read_envelope(
-        event=headers.get("X-GitHub-Event"),
-        guid=headers.get("X-GitHub-Delivery"),
-        hook_id=headers.get("X-GitHub-Hook-ID"),
+        event=environ.get("HTTP_X_GITHUB_EVENT"),
+        guid=environ.get("HTTP_X_GITHUB_DELIVERY"),
+        hook_id=environ.get("HTTP_X_GITHUB_HOOK_ID"),
     )
     facts |= {"delivery": envelope.guid, "event_name": envelope.event}
     delivery = plane.admission.admit(payload, envelope, verified.signers, now=plane.clock())
@@ -186,7 +195,7 @@ def _deliver(plane: Plane, health: _Health, verified: Verified, facts: dict[str,
         health.note(delivery)
         ignored = {"delivery": envelope.guid, "result": IGNORED, "reason": delivery.reason, "detail": delivery.detail}
         return _Answer(200, delivery.reason, ignored)
-    receipt = health.store(delivery)
+    receipt = yield from health.store(delivery)
     facts["runs"] = [job.run_name for job in receipt.jobs]
     runs = [{"trigger": job.trigger, "run": job.run_name, "state": job.state} for job in receipt.jobs]
     body: dict[str, Any] = {"delivery": envelope.guid, "result": receipt.result, "runs": runs}

@@ -1,8 +1,8 @@
 """The front: granian reads HTTP, the gate refuses, Flask answers, and nobody waits for anybody else.
 
-Bodies are read on the event loop, so slow clients occupy no thread. The Flask application runs right there too, in
-a greenlet: where it waits for the journal's commit, the loop goes on with other requests. So one thread serves all, without
-hand-overs, and a view still reads as plain, blocking Flask code.
+Bodies are read on the event loop, so slow clients occupy no thread. The Flask application runs right there too: where a
+request has to wait for the journal's commit, it is put aside (`receiver.serve.steps`) and the loop goes on with others.
+So one thread serves all, without hand-overs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
-import greenlet
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.rsgi import ProtocolClosed as RSGIProtocolClosed
@@ -28,6 +27,7 @@ from receiver.errors import ReceiverError, RejectedError
 from receiver.serve.app import VERIFIED, refusal
 from receiver.serve.gate import Gate, Verified
 from receiver.serve.observe import Observer
+from receiver.serve.steps import UNFINISHED, Unfinished
 
 _log = logging.getLogger(__name__)
 _LINGER_BYTES = 64 * 1024 * 1024
@@ -37,28 +37,6 @@ _MOST_REQUESTS = 4_096
 _HEADER_MILLISECONDS = 10_000
 _INTERNAL = b'{"error":"internal","detail":"see the log of the receiver"}\n'
 _SIGNATURE = "x-hub-signature-256"
-
-
-def wait(future: Any) -> Any:
-    """Return the result of a future of the loop; to be called below `Front`, in the greenlet of a request."""
-    parent = greenlet.getcurrent().parent
-    if parent is None:
-        raise RuntimeError("only a request can wait here")
-    return parent.switch(future)
-
-
-async def in_greenlet(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Run blocking code that waits only through `wait`."""
-    runner = greenlet.greenlet(function)
-    result = runner.switch(*arguments)
-    while not runner.dead:
-        try:
-            value = await result
-        except Exception as error:  # noqa: BLE001 - it belongs to the code that waits, which decides
-            result = runner.throw(error)
-        else:
-            result = runner.switch(value)
-    return result
 
 
 class Front:
@@ -141,8 +119,13 @@ class Front:
         def start_response(status: str, headers: list[tuple[str, str]], _error: Any = None) -> None:
             answer.append((int(status[:3]), headers))
 
-        chunks = await in_greenlet(self._wsgi_app, _environment(scope, verified), start_response)
-        return (*answer[0], b"".join(chunks))
+        environment = _environment(scope, verified)
+        body = b"".join(self._wsgi_app(environment, start_response))
+        unfinished: Unfinished | None = environment.get(UNFINISHED)
+        if unfinished is None:
+            return (*answer[0], body)
+        response = await unfinished.finish()
+        return response.status_code, list(response.headers.items()), response.get_data()
 
 
 @lru_cache(maxsize=64)

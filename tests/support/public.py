@@ -128,7 +128,6 @@ class FlaskPlane:
             Gate(self.secrets, max_body_bytes=settings.serve.max_body_bytes),
             admission,
             self.writer,
-            wait=lambda future: future.result(5),
             observer=Observer(CollectorRegistry()),
             clock=lambda: time.time() if self.now is None else self.now,
         )

@@ -99,7 +99,10 @@ class Cluster:
                 **({"dry_run": "All"} if dry_run else {}),
             )
         except _ExistsError:
-            found = self.get_run(metadata["namespace"], metadata["name"])
+            try:
+                found = self.get_run(metadata["namespace"], metadata["name"])
+            except NotFoundError as error:
+                raise TransientError("the object that had the run's name was deleted just now") from error
             if (found["metadata"].get("annotations") or {}).get(KEY) == metadata["annotations"][KEY]:
                 return found
             raise TakenError(

@@ -81,6 +81,7 @@ class Dispatcher:
         with self._lock:
             allowed = self.circuit.allowance(now=now, busy=len(self._held), most=self._limits.concurrency * _AHEAD)
             probing = self.circuit.is_open and allowed > 0
+        claimed: list[Job] = []
         if allowed:
             if probing:
                 self._cluster.reconnect()
@@ -92,7 +93,7 @@ class Dispatcher:
                 self._probe = claimed[0] if probing and claimed else None
             self._running = {each for each in self._running if not each.done()}
             self._running |= {self._pool.submit(self._handle, job) for job in claimed}
-        return self._pause(now)
+        return self._pause(now, sated=len(claimed) < allowed)
 
     def renew_leases(self) -> None:
         """Prolong the leases of all jobs in hand."""
@@ -114,14 +115,15 @@ class Dispatcher:
             self._jobs.release(held)
         return not late
 
-    def _pause(self, now: float) -> float:
+    def _pause(self, now: float, *, sated: bool) -> float:
+        """`sated` is whether there was room for more: what is due all the same waits for a bound of its trigger."""
         with self._lock:
             probe = self.circuit.seconds_to_probe(now=now)
             full = len(self._held) >= self._limits.concurrency * _AHEAD
         if probe is not None:
             return min(1.0, probe)
         due = None if full else self._jobs.next_due(now=now)
-        return 1.0 if due is None else min(1.0, max(0.0, due - now))
+        return 1.0 if due is None or (sated and due <= now) else min(1.0, max(0.0, due - now))
 
     def _handle(self, job: Job) -> None:
         try:

@@ -65,7 +65,7 @@ class Worker:
             relist_seconds=settings.relist_seconds,
             clock=parts.clock,
             stopping=self._stopping,
-            report_ended=parts.metrics.ended,
+            report_ended=self._ended,
         )
 
     def run(self) -> bool:
@@ -102,6 +102,11 @@ class Worker:
         except TamperedError as error:
             _log.critical("journal forged, stopping", extra={"problem": str(error)})
             raise
+
+    def _ended(self, result: str) -> None:
+        self._parts.metrics.ended(result)
+        # A job may have waited for its trigger's bound.
+        self._parts.alarm.ring()
 
     def circuit_is_open(self) -> bool:
         """Whether the cluster counts as away."""

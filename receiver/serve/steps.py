@@ -31,14 +31,13 @@ class Unfinished:
     async def finish(self) -> Response:
         """Go on, on the event loop, until there is a response."""
         while True:
+            error, result = None, None
             try:
                 result = await self.future
-            except Exception as error:  # noqa: BLE001 - it belongs to the code that waits, which decides
-                advance, value = self.steps.throw, error
-            else:
-                advance, value = self.steps.send, result
+            except Exception as caught:  # noqa: BLE001 - it belongs to the code that waits, which decides
+                error = caught
             try:
-                self.future = advance(value)
+                self.future = self.steps.send(result) if error is None else self.steps.throw(error)
             except StopIteration as done:
                 response: Response = done.value
                 return response

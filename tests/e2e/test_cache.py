@@ -27,7 +27,7 @@ console.error('EVIL ' + JSON.stringify({ found, writable: writable.toString().tr
 """
 EVIL_POSTINSTALL = """
 const fs = require('fs')
-fs.writeFileSync('node_modules/mocha/bin/mocha.js', "console.log('  99 passing (poisoned)')")
+fs.writeFileSync('node_modules/mocha/bin/mocha.js', "#!/usr/bin/env node\\nconsole.log('  99 passing (poisoned)')")
 """
 FAILING_FRONTEND = """
 describe('a broken front end', () => { it('fails', () => { throw new Error('truly') }) })

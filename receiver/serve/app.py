@@ -30,6 +30,7 @@ VERIFIED = "receiver.verified"
 
 _encode = msgspec.json.Encoder().encode
 _RETRY_AFTER_SECONDS = 30
+_REFUSAL_HEADERS = {405: {"Allow": "POST"}, 503: {"Retry-After": str(_RETRY_AFTER_SECONDS)}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,7 @@ def _deliver(
 
 def refusal(error: RejectedError) -> Response:
     """Return the answer to a rejected delivery: one line of JSON that says why."""
-    headers = {"Allow": "POST"} if error.status == 405 else {}
+    headers = _REFUSAL_HEADERS.get(error.status)
     return respond(error.status, {"error": error.reason, "detail": error.detail}, headers)
 
 

@@ -11,10 +11,11 @@ import asyncio
 import io
 import logging
 import os
+import resource
 import signal
 import sys
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -27,14 +28,16 @@ from receiver.errors import ReceiverError, RejectedError
 from receiver.serve.app import VERIFIED, refusal
 from receiver.serve.gate import Gate, Verified
 from receiver.serve.observe import Observer
+from receiver.serve.reading import Body, Room
 from receiver.serve.steps import UNFINISHED, Unfinished
 
 _log = logging.getLogger(__name__)
-_LINGER_BYTES = 64 * 1024 * 1024
-_LINGER_SECONDS = 5.0
 _BACKLOG = 1_024
-_MOST_REQUESTS = 4_096
-_HEADER_MILLISECONDS = 10_000
+_MOST_CONNECTIONS = 8_192
+_OTHER_FILES = 256
+_HEADER_MILLISECONDS = 5_000
+_BUFFER_BYTES = 32 * 1024
+_LEAST_ROOM_BYTES = 64 * 1024 * 1024
 _INTERNAL = b'{"error":"internal","detail":"see the log of the receiver"}\n'
 _SIGNATURE = "x-hub-signature-256"
 
@@ -56,6 +59,7 @@ class Front:
         self._observer = observer
         self._path = path
         self._body_timeout_seconds = body_timeout_seconds
+        self._room = Room(limit_bytes=max(_LEAST_ROOM_BYTES, 2 * gate.max_body_bytes))
         self.active = 0
 
     async def __rsgi__(self, scope: Any, proto: Any) -> None:
@@ -65,9 +69,9 @@ class Front:
             if scope.path == self._path:
                 await self._deliver(scope, proto)
             else:
-                await _answer_and_linger(proto, _chunks(proto), *await self._call(scope, None))
+                await _answer(proto, Body(proto, scope.headers, self._room), *await self._call(scope, None))
         except RSGIProtocolClosed:
-            _log.info("client went away", extra={"path": scope.path})
+            _log.debug("client went away", extra={"path": scope.path})
         except Exception:  # noqa: BLE001 - whatever it was, the client gets an answer and the log the cause
             _log.exception("request failed")
             proto.response_bytes(500, [("content-type", "application/json")], _INTERNAL)
@@ -77,41 +81,24 @@ class Front:
     async def _deliver(self, scope: Any, proto: Any) -> None:
         began = time.monotonic()
         headers = scope.headers
-        chunks = _chunks(proto)
+        body = Body(proto, headers, self._room)
         signatures = headers.get_all(_SIGNATURE)
-        body: bytes | None = None
         try:
             digest = self._gate.head(
                 method=scope.method,
                 content_length=headers.get("content-length"),
                 signature=signatures[0] if len(signatures) == 1 else None,
             )
-            body = await self._read(chunks)
-            verified = self._gate.body(body, digest)
+            content = await body.read(self._gate.check_size, timeout_seconds=self._body_timeout_seconds)
+            verified = self._gate.body(content, digest)
         except RejectedError as error:
             self._observer.refused(error.status, error.reason)
-            answer = _refusal(error.status, error.reason, error.detail)
-            if body is None:
-                await _answer_and_linger(proto, chunks, *answer)
-            else:
-                proto.response_bytes(*answer)
+            await _answer(proto, body, *_refusal(error.status, error.reason, error.detail))
         else:
             proto.response_bytes(*await self._call(scope, verified))
             self._observer.answered(time.monotonic() - began)
-
-    async def _read(self, chunks: AsyncIterator[bytes]) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout(self._body_timeout_seconds):
-                async for chunk in chunks:
-                    size += len(chunk)
-                    self._gate.check_size(size)
-                    parts.append(chunk)
-        except TimeoutError as error:
-            seconds = f"{self._body_timeout_seconds:g}"
-            raise RejectedError(408, "slow", f"the body did not arrive within {seconds} seconds") from error
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        finally:
+            body.release()
 
     async def _call(self, scope: Any, verified: Verified | None) -> tuple[int, list[tuple[str, str]], bytes]:
         answer: list[tuple[int, list[tuple[str, str]]]] = []
@@ -135,27 +122,17 @@ def _refusal(status: int, reason: str, detail: str) -> tuple[int, list[tuple[str
     return status, list(response.headers.items()), response.get_data()
 
 
-async def _chunks(proto: Any) -> AsyncIterator[bytes]:
-    """Yield the body; one iterator for a whole request, since granian starts the stream only once."""
-    async for chunk in proto:
-        yield chunk
-
-
-async def _answer_and_linger(
-    proto: Any, chunks: AsyncIterable[bytes], status: int, headers: list[tuple[str, str]], body: bytes
-) -> None:
-    """Answer at once, then swallow what the client still sends, within bounds: else a reset could eat the answer."""
-    transport = proto.response_stream(status, [*headers, ("connection", "close")])
-    await transport.send_bytes(body)
-    swallowed = 0
-    try:
-        async with asyncio.timeout(_LINGER_SECONDS):
-            async for chunk in chunks:
-                swallowed += len(chunk)
-                if swallowed > _LINGER_BYTES:
-                    return
-    except TimeoutError:
-        return
+async def _answer(proto: Any, body: Body, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
+    """Answer at once; when the body was not read to its end, that is the end of the connection."""
+    if body.is_whole:
+        proto.response_bytes(status, headers, content)
+    elif not body.is_coming:
+        proto.response_bytes(status, [*headers, ("connection", "close")], content)
+    else:
+        # The stream keeps the request open below; the answer's length tells the client that it has all of it.
+        transport = proto.response_stream(status, [*headers, ("connection", "close")])
+        await transport.send_bytes(content)
+        await body.swallow()
 
 
 def _environment(scope: Any, verified: Verified | None) -> dict[str, Any]:
@@ -182,7 +159,9 @@ def _environment(scope: Any, verified: Verified | None) -> dict[str, Any]:
         # `x_github_event` must not pass for `x-github-event`.
         if "_" in name:
             continue
-        environment["HTTP_" + name.replace("-", "_").upper()] = value
+        key = "HTTP_" + name.replace("-", "_").upper()
+        # As RFC 9110 5.2 combines them: a doubled header is not one of the two.
+        environment[key] = f"{environment[key]}, {value}" if key in environment else value
     environment["CONTENT_TYPE"] = environment.pop("HTTP_CONTENT_TYPE", "")
     environment["CONTENT_LENGTH"] = str(len(body))
     environment.pop("HTTP_CONTENT_LENGTH", None)
@@ -190,6 +169,20 @@ def _environment(scope: Any, verified: Verified | None) -> dict[str, Any]:
     if verified is not None:
         environment[VERIFIED] = verified
     return environment
+
+
+def _most_connections() -> int:
+    """Raise the limit of open files as far as it is of use, and return for how many connections it then suffices.
+
+    Without files to spare, granian would ask in vain for one connection after the other, without a pause and
+    deaf to its own stop.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_CONNECTIONS + _OTHER_FILES
+    files = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return max(1, min(_MOST_CONNECTIONS, files - _OTHER_FILES))
 
 
 async def serve(front: Front, *, host: str, port: int, shutdown_seconds: float, ready: Callable[[], None]) -> None:
@@ -205,8 +198,9 @@ async def serve(front: Front, *, host: str, port: int, shutdown_seconds: float, 
         http=HTTPModes.http1,
         websockets=False,
         backlog=_BACKLOG,
-        backpressure=_MOST_REQUESTS,
-        http1_settings=HTTP1Settings(header_read_timeout=_HEADER_MILLISECONDS),
+        # What granian calls so is the number of connections that it accepts.
+        backpressure=_most_connections(),
+        http1_settings=HTTP1Settings(header_read_timeout=_HEADER_MILLISECONDS, max_buffer_size=_BUFFER_BYTES),
         log_enabled=False,
     )
     loop = asyncio.get_running_loop()

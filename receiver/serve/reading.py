@@ -1,0 +1,184 @@
+"""Bodies on their way in: bounded in size, in time, in memory over all of them, and in what a slow one costs."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable
+from typing import Any
+
+from receiver.errors import RejectedError
+
+_SMALL_BODY_BYTES = 64 * 1024
+_TINY_PART_BYTES = 512
+_TINY_PARTS = 16
+_FIRST_PAUSE_SECONDS = 0.01
+_LONGEST_PAUSE_SECONDS = 1.0
+_LINGER_BYTES = 512 * 1024 * 1024
+_LINGER_SECONDS = 5.0
+CROWDED = RejectedError(503, "crowded", "too many bodies are arriving at the same time; redeliver it later")
+
+
+class Room:
+    """The memory that the bodies of all requests share.
+
+    When it is used up, the body that began first among those not yet whole gives way, and its client is answered 503. So
+    whoever sends something and then stalls holds nothing for long, while a body that flows is whole before its turn comes.
+    """
+
+    def __init__(self, *, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._arriving: dict[Body, None] = {}
+        self.used_bytes = 0
+
+    def begin(self, body: Body) -> None:
+        """Count a body among those that arrive."""
+        self._arriving[body] = None
+
+    def end(self, body: Body) -> None:
+        """Count a body among those that are whole, or of no interest any more."""
+        self._arriving.pop(body, None)
+
+    def take(self, body: Body, size_bytes: int) -> None:
+        """Give memory to a body that arrives; raises RejectedError(503) when nobody else can give way."""
+        self.used_bytes += size_bytes
+        body.held_bytes += size_bytes
+        while self.used_bytes > self._limit_bytes:
+            first = next(iter(self._arriving), body)
+            if first is body:
+                raise CROWDED
+            first.give_way()
+
+    def give_back(self, body: Body) -> None:
+        """Take the memory of a body back."""
+        self.used_bytes -= body.held_bytes
+        body.held_bytes = 0
+
+
+class Body:
+    """The body of one request in granian's protocol: read it, or swallow what comes of it, and release it in the end."""
+
+    __slots__ = (
+        "_broken",
+        "_deadline",
+        "_gave_way",
+        "_in_chunks",
+        "_length",
+        "_parts",
+        "_pause_seconds",
+        "_proto",
+        "_room",
+        "_stream",
+        "_tiny_parts",
+        "held_bytes",
+        "is_whole",
+    )
+
+    def __init__(self, proto: Any, headers: Any, room: Room) -> None:
+        self._proto = proto
+        self._room = room
+        self._in_chunks = "transfer-encoding" in headers
+        length = headers.get("content-length", "0")
+        self._length = None if self._in_chunks or not length.isdecimal() else int(length)
+        self._stream: Any = None
+        self._parts: io.BytesIO | None = None
+        self._deadline: asyncio.Timeout | None = None
+        self._gave_way = False
+        self._tiny_parts = 0
+        self._pause_seconds = _FIRST_PAUSE_SECONDS
+        # Who waits to be told to go on sends nothing when told no.
+        self._broken = "expect" in headers
+        self.held_bytes = 0
+        self.is_whole = self._length == 0
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether the client may be sending it still, and somebody could listen."""
+        return not self.is_whole and not self._broken
+
+    async def read(self, check_size: Callable[[int], None], *, timeout_seconds: float) -> bytes:
+        """Return the whole body.
+
+        Raises RejectedError: 408 when it does not come in time, 503 when it had to give way, and what `check_size` raises
+        for the number of bytes so far; raises granian's ProtocolClosed when the client hangs up.
+        """
+        self._room.begin(self)
+        try:
+            async with asyncio.timeout(timeout_seconds) as self._deadline:
+                if self._length is not None and self._length <= _SMALL_BODY_BYTES:
+                    content = await self._read_at_once(self._length)
+                else:
+                    content = await self._read_in_parts(check_size)
+        except TimeoutError as error:
+            self._broken = True
+            if self._gave_way:
+                raise CROWDED from error
+            raise RejectedError(408, "slow", f"the body did not arrive within {timeout_seconds:g} seconds") from error
+        finally:
+            self._deadline = None
+            self._room.end(self)
+        self.is_whole = True
+        return content
+
+    async def _read_at_once(self, length: int) -> bytes:
+        # Gathered below Python: a client that drips a small body wakes us once.
+        self._room.take(self, length)
+        self._broken = True
+        content: bytes = await self._proto()
+        return content
+
+    async def _read_in_parts(self, check_size: Callable[[int], None]) -> bytes:
+        # BytesIO grows in place and hands out what it holds without a copy; a list to be joined would need twice as much.
+        self._parts = io.BytesIO()
+        size = 0
+        while size != self._length and (part := await self._next()) is not None:
+            size += len(part)
+            check_size(size)
+            self._room.take(self, len(part))
+            if self._gave_way:
+                raise CROWDED
+            self._parts.write(part)
+        content = self._parts.getvalue()
+        self._parts = None
+        return content
+
+    async def swallow(self) -> None:
+        """Listen on, within bounds, and forget: a connection closed with bytes unread is reset, which could eat our answer."""
+        self.release()
+        size = 0
+        try:
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while self.is_coming and size < _LINGER_BYTES and (part := await self._next()) is not None:
+                    size += len(part)
+        except TimeoutError:
+            self._broken = True
+
+    def give_way(self) -> None:
+        """Drop what has arrived, and let `read` fail with 503 soon."""
+        self._gave_way = True
+        self.release()
+        if self._deadline is not None:
+            self._deadline.reschedule(asyncio.get_running_loop().time())
+
+    def release(self) -> None:
+        """Give the memory back; what `read` returned is no longer accounted for."""
+        self._parts = None
+        self._room.end(self)
+        self._room.give_back(self)
+
+    async def _next(self) -> bytes | None:
+        """Return the next part, None after the last. Who sends in crumbs is listened to ever more rarely."""
+        if self._tiny_parts > _TINY_PARTS:
+            await asyncio.sleep(self._pause_seconds)
+            self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
+        if self._stream is None:
+            # Only once: granian refuses a second iterator.
+            self._stream = self._proto.__aiter__()
+        try:
+            part: bytes = await self._stream.__anext__()
+        except StopAsyncIteration:
+            self.is_whole = True
+            return None
+        if len(part) < _TINY_PART_BYTES:
+            self._tiny_parts += 1
+        return part

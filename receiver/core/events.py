@@ -6,7 +6,6 @@ break nothing. Shapes: https://docs.github.com/en/webhooks/webhook-events-and-pa
 
 from __future__ import annotations
 
-import binascii
 import codecs
 import re
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from receiver.core.filters import ChangedFiles, changed_files
+from receiver.core.forms import payload_of_form
 from receiver.core.refs import check_ref, is_object_id, is_zero_id
 from receiver.errors import RejectedError
 
@@ -23,9 +23,6 @@ _T = TypeVar("_T")
 _UTF8 = codecs.getincrementaldecoder("utf-8")
 _SLICE_BYTES = 64 * 1024
 _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_FORM = re.compile(rb"[!-~]*")
-_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_MOST_FIELDS = 8
 _EVENT = re.compile(r"[a-z_]{1,64}")
 _LONGEST_REF = 1_000  # characters; GitHub refuses names of more than 255 bytes (GH002)
 _Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -160,7 +157,7 @@ def payload_of(body: bytes, content_type: str | None, content_encoding: str | No
     charset = parameters.strip().lower().removeprefix("charset=").strip('"')
     if media_type not in (JSON, FORM) or charset not in ("", "utf-8", "utf8"):
         raise RejectedError(415, "content-type", f"the content type has to be {JSON} (better) or {FORM}, in UTF-8")
-    payload = _form_payload(body) if media_type == FORM else body
+    payload = payload_of_form(body) if media_type == FORM else body
     _check_utf8(payload)
     return payload
 
@@ -174,24 +171,6 @@ def _check_utf8(payload: bytes) -> None:
         decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         raise RejectedError(400, "encoding", "the payload is not UTF-8 text") from error
-
-
-def _form_payload(body: bytes) -> bytes:
-    # A form is printable ASCII. One field is expected; a limit on their number keeps a hostile form from costing more
-    # than its bytes.
-    if not _FORM.fullmatch(body) or _BAD_ESCAPE.search(body):
-        raise RejectedError(400, "form", "the form is not properly percent-encoded")
-    fields = (field.partition(b"=") for field in body.split(b"&", _MOST_FIELDS))
-    values = [value for name, _, value in fields if name == b"payload"]
-    if len(values) != 1 or not values[0]:
-        raise RejectedError(400, "form", "the form has to have exactly one field `payload`")
-    return _unquoted(values[0])
-
-
-def _unquoted(value: bytes) -> bytes:
-    # Quoted-printable is percent-encoding under another character, and its decoder needs no memory but the result's.
-    # urllib's makes an object of every escape: 260 MB and a second for a payload of 9 MB.
-    return binascii.a2b_qp(value.replace(b"+", b" ").replace(b"=", b"%3D").replace(b"%", b"="))
 
 
 def decode_push(payload: bytes, *, with_files: bool) -> Push:

@@ -16,13 +16,10 @@ from receiver.errors import RejectedError
 
 _PREFIX = "sha256="
 _DIGITS = frozenset("0123456789abcdef")
-UNSIGNED = RejectedError(
-    401,
-    "signature",
+_UNSIGNED = (
     "the X-Hub-Signature-256 header does not sign this body with a secret of the receiver for this repository; "
-    "compare the secret in the webhook's settings with the receiver's",
+    "compare the secret in the webhook's settings with the receiver's"
 )
-"""The one answer to every delivery that proves nothing, so that it tells a stranger nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +34,21 @@ class Secret:
         return self.repositories is None or repository.lower() in self.repositories
 
 
+def unsigned() -> RejectedError:
+    """Return the one answer to every delivery that proves nothing, so that it tells a stranger nothing.
+
+    Each time a new one: an exception collects the frames of every raise, and so the bodies of all who were refused.
+    """
+    return RejectedError(401, "signature", _UNSIGNED)
+
+
 def parse_signature(header: str | None) -> bytes:
     """Return the 32 bytes of a well-formed `sha256=` header value.
 
     Raises RejectedError(401) for anything else: absent, SHA-1, upper case, other lengths, other characters.
     """
     if header is None or len(header) != 71 or not header.startswith(_PREFIX) or not _DIGITS.issuperset(header[7:]):
-        raise UNSIGNED
+        raise unsigned()
     return bytes.fromhex(header[7:])
 
 

@@ -8,7 +8,7 @@ from receiver.core.bodies import bounded_payload
 from receiver.core.events import Envelope, Push, decode_push, named_repository
 from receiver.core.identity import push_keys
 from receiver.core.params import PushContext
-from receiver.core.signature import UNSIGNED, Secret
+from receiver.core.signature import Secret, unsigned
 from receiver.core.triggers import Trigger, decide, why_ignored
 from receiver.errors import RejectedError
 from receiver.journal.intake import NewDelivery, Wanted
@@ -76,4 +76,4 @@ class Admission:
 
 def _require_signer(signers: tuple[Secret, ...], repository: str) -> None:
     if not any(secret.signs_for(repository) for secret in signers):
-        raise UNSIGNED
+        raise unsigned()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from receiver.core.signature import UNSIGNED, Secret, parse_signature
+from receiver.core.signature import Secret, parse_signature, unsigned
 from receiver.errors import RejectedError
 from receiver.serve.secrets import SecretFiles
 
@@ -49,5 +49,5 @@ class Gate:
         if not signers and self._secrets.look(at_once=True):
             signers = self._secrets.verifier.signers(body, digest)
         if not signers:
-            raise UNSIGNED
+            raise unsigned()
         return Verified(body, signers)

@@ -16,7 +16,10 @@ _FIRST_PAUSE_SECONDS = 0.01
 _LONGEST_PAUSE_SECONDS = 1.0
 _LINGER_BYTES = 512 * 1024 * 1024
 _LINGER_SECONDS = 5.0
-CROWDED = RejectedError(503, "crowded", "too many bodies are arriving at the same time; redeliver it later")
+
+
+def _crowded() -> RejectedError:
+    return RejectedError(503, "crowded", "too many bodies are arriving at the same time; redeliver it later")
 
 
 class Room:
@@ -46,7 +49,7 @@ class Room:
         while self.used_bytes > self._limit_bytes:
             first = next(iter(self._arriving), body)
             if first is body:
-                raise CROWDED
+                raise _crowded()
             first.give_way()
 
     def give_back(self, body: Body) -> None:
@@ -112,7 +115,7 @@ class Body:
         except TimeoutError as error:
             self._broken = True
             if self._gave_way:
-                raise CROWDED from error
+                raise _crowded() from error
             raise RejectedError(408, "slow", f"the body did not arrive within {timeout_seconds:g} seconds") from error
         finally:
             self._deadline = None
@@ -136,7 +139,7 @@ class Body:
             check_size(size)
             self._room.take(self, len(part))
             if self._gave_way:
-                raise CROWDED
+                raise _crowded()
             self._parts.write(part)
         content = self._parts.getvalue()
         self._parts = None

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from receiver.core.signature import UNSIGNED
+from receiver.core.signature import unsigned
 from receiver.journal.engine import sqlite_module
 from tests.integration.conftest import OLD_SECRET, OTHER_SECRET
 from tests.support.http import Answer, Delivery, connect, exchange, read_answer
@@ -147,7 +147,7 @@ def test_what_proves_nothing_is_answered_401_with_one_text_and_leaves_no_trace(
     fence(plane)
     before = plane.journal.counts()
     answer = plane.deliver(build())
-    assert (answer.status, answer.json) == (401, {"error": "signature", "detail": UNSIGNED.detail})
+    assert (answer.status, answer.json) == (401, {"error": "signature", "detail": unsigned().detail})
     fence(plane)
     new = {table: count - before[table] for table, count in plane.journal.counts().items()}
     fence_alone = {"deliveries": 1, "pushes": 1, "keys": 3, "jobs": 1, "transitions": 1, "revivals": 0, "journal": 0}

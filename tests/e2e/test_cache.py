@@ -21,7 +21,8 @@ EVIL_PREINSTALL = """
 const fs = require('fs')
 const { execSync } = require('child_process')
 const found = execSync("find / -name '*.tar' -not -path '/proc/*' 2>/dev/null || true").toString().trim()
-const writable = execSync("find / -path /proc -prune -o -path /striv/home -prune -o -path '/striv/*cache*' -writable -print 2>/dev/null || true")
+const search = "find / -path /proc -prune -o -path /striv/home -prune -o -path '/striv/*cache*' -writable -print"
+const writable = execSync(search + ' 2>/dev/null || true')
 const cache = fs.existsSync('/striv/cache')
 console.error('EVIL ' + JSON.stringify({ found, writable: writable.toString().trim(), cache }))
 """

@@ -233,3 +233,24 @@ def test_mounted_scripts_exist() -> None:
     }
     used |= {c.removeprefix("/striv/scripts/") for c in POD_SPECS["prune-cache"]["containers"][0]["command"][2:]}
     assert used == {path.name for path in (STRIV / "scripts").iterdir() if path.suffix in (".py", ".sh")}
+
+
+def test_claims_bound_the_runs_before_any_other_quota_does() -> None:
+    def mebibytes(amount: str) -> int:
+        number, unit = re.fullmatch(r"(\d+)([MG]i)", amount).groups()  # type: ignore[union-attr]
+        return int(number) * (1024 if unit == "Gi" else 1)
+
+    quota = next(document["spec"]["hard"] for document in DOCUMENTS if document["kind"] == "ResourceQuota")
+    default = next(d for d in DOCUMENTS if d["kind"] == "LimitRange")["spec"]["limits"][0]["default"]["memory"]
+    containers_of_a_run = [container for task in TASKS.values() for container in containers(task)]
+    containers_of_a_run += [POD_SPECS[kind]["containers"][0] for kind in ("mysql", "postgres")]
+    limits = [
+        mebibytes({**c.get("computeResources", {}), **c.get("resources", {})}.get("limits", {}).get("memory", default))
+        for c in containers_of_a_run
+    ]
+    runs = int(quota["persistentvolumeclaims"]) - 1
+    assert runs * sum(limits) <= mebibytes(quota["limits.memory"])
+    assert runs * 2 <= int(quota["count/jobs.batch"])
+    assert runs * 11 <= int(quota["pods"])
+    storage = TEMPLATE["spec"]["workspaces"][0]["volumeClaimTemplate"]["spec"]["resources"]["requests"]["storage"]
+    assert runs * mebibytes(storage) + mebibytes("10Gi") <= mebibytes(quota["requests.storage"])

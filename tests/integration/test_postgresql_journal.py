@@ -213,7 +213,7 @@ def test_of_several_processes_that_migrate_at_the_same_time_one_does(postgresql:
     context = multiprocessing.get_context("spawn")
     with postgresql.database(migrated=False) as fresh:
         results: Queue[bool | str] = context.Queue()
-        begin = context.Barrier(4)
+        begin = context.Barrier(4, timeout=60)
         each = [
             context.Process(target=_migrate, args=(fresh.url_text(OWNER), results, begin), daemon=True)
             for _ in range(4)
@@ -260,7 +260,7 @@ def test_of_two_replicas_that_store_the_same_push_at_the_same_time_one_accepts_i
 def test_replicas_that_store_the_same_pushes_in_any_order_lose_none_and_double_none(database: Database) -> None:
     replicas, batches = 4, 12
     everything = [[delivery(f"{batch}-{number}") for number in range(8)] for batch in range(batches)]
-    begin = threading.Barrier(replicas)
+    begin = threading.Barrier(replicas, timeout=30)
 
     def deliver(replica: int) -> list[Receipt]:
         with database.engine(SERVE) as engine:
@@ -281,7 +281,7 @@ def test_replicas_that_store_the_same_pushes_in_any_order_lose_none_and_double_n
 
 def test_two_workers_never_claim_the_same_job(serve: Engine, database: Database) -> None:
     take(serve, *(delivery(str(number)) for number in range(120)))
-    begin = threading.Barrier(3)
+    begin = threading.Barrier(3, timeout=30)
 
     def claim_all(engine: Engine) -> list[int]:
         found: list[int] = []
@@ -328,7 +328,7 @@ def test_a_worker_does_not_wait_for_what_another_has_in_hand(serve: Engine, work
 
 def test_workers_that_count_at_the_same_time_keep_the_bound_together(serve: Engine, database: Database) -> None:
     take(serve, *(delivery(str(number)) for number in range(12)))
-    begin = threading.Barrier(4)
+    begin = threading.Barrier(4, timeout=30)
 
     def claim_bounded(engine: Engine) -> int:
         begin.wait()
@@ -345,7 +345,7 @@ def test_workers_that_record_the_same_outcomes_in_opposite_orders_do_not_wait_fo
     serve: Engine, database: Database
 ) -> None:
     take(serve, *(delivery(str(number)) for number in range(40)))
-    begin = threading.Barrier(2)
+    begin = threading.Barrier(2, timeout=30)
 
     def record(engine: Engine, known: list[Any]) -> int:
         changes: list[Change] = [
@@ -395,7 +395,7 @@ def test_two_people_who_replay_the_same_push_get_a_run_each(serve: Engine, datab
     take(serve, new)
     push = new.push
     assert push is not None
-    begin = threading.Barrier(2)
+    begin = threading.Barrier(2, timeout=30)
 
     def replay(engine: Engine) -> int:
         begin.wait()

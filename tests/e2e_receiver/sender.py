@@ -17,6 +17,9 @@ def new_push(branch: str = "held/one") -> bytes:
     return body(push(secrets.token_hex(8), branch=branch))
 
 
+PAUSE_SECONDS = 0.25
+
+
 class Sender:
     """Sends one push after the other in a thread, for the length of a with block."""
 
@@ -42,8 +45,8 @@ class Sender:
             sent_at = time.monotonic()
             answer = self._installation.deliver(new_push())
             self._answers.append((sent_at, answer))
-            if answer.status != 202:
-                self._stopping.wait(0.2)
+            # Each push leaves a PipelineRun behind, and the node may take its time to start a pod.
+            self._stopping.wait(PAUSE_SECONDS)
 
     def wait_accepted(self, count: int, *, since: float = 0.0, seconds: float = 120) -> None:
         """Return when so many pushes have been accepted that were sent after a time (of time.monotonic)."""
@@ -57,6 +60,11 @@ class Sender:
     def refused(self) -> list[float]:
         """Return when the pushes were sent that were not accepted."""
         return [at for at, answer in self._answers if answer.status != 202]
+
+    def refused_seconds(self) -> float:
+        """Return the time from the first refused push to the next accepted one, hanging connections included."""
+        first = min(self.refused())
+        return min(at for at, answer in self._answers if answer.status == 202 and at > first) - first
 
     def check_promises(self) -> int:
         """Check that each accepted push has the one run that its answer named; return how many there are."""

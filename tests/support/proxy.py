@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 _CHUNK = 65_536
-_HANDSHAKE = b"\x16"  # the type of a TLS record that belongs to a handshake (RFC 8446, 5.1)
+_CIPHER_CHANGE, _HANDSHAKE = b"\x14", b"\x16"  # types of TLS records (RFC 8446, 5.1)
+_FINISHED_BYTES = 128  # a client's last words of a handshake are shorter, a request is longer
 _RST = b"\1\0\0\0\0\0\0\0"  # struct linger: on, 0 s
 
 
@@ -118,7 +119,8 @@ class Proxy:
                 both.create_task(self._pass(back, writer, is_reply=True))
         except (asyncio.CancelledError, OSError, ExceptionGroup):
             # Whoever was cut off sees a reset, the other end a close.
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
+            with contextlib.suppress(OSError):
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
             writer.transport.abort()
         finally:
             self._ways.discard(way)
@@ -128,14 +130,31 @@ class Proxy:
                         end.close()
 
     async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, is_reply: bool) -> None:
-        while chunk := await source.read(_CHUNK):
-            toxic = self._toxic
-            if toxic.swallows:
-                continue
-            if is_reply and toxic.loses_replies and not chunk.startswith(_HANDSHAKE):
-                raise ConnectionResetError
-            if not is_reply and toxic.latency_seconds and not chunk.startswith(_HANDSHAKE):
-                await asyncio.sleep(toxic.latency_seconds)
+        # Chunks that came together are late together: a request may come in several.
+        late: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._deliver(late, target))
+            while chunk := await source.read(_CHUNK):
+                toxic = self._toxic
+                if toxic.swallows:
+                    continue
+                is_data = not _shakes_hands(chunk)
+                if is_reply and is_data and toxic.loses_replies:
+                    raise ConnectionResetError
+                latency = toxic.latency_seconds if is_data and not is_reply else 0.0
+                late.put_nowait((self._loop.time() + latency, chunk))
+            late.put_nowait((self._loop.time(), b""))
+
+    async def _deliver(self, late: asyncio.Queue[tuple[float, bytes]], target: asyncio.StreamWriter) -> None:
+        while True:
+            due, chunk = await late.get()
+            await asyncio.sleep(max(0.0, due - self._loop.time()))
+            if not chunk:
+                target.write_eof()
+                return
             target.write(chunk)
             await target.drain()
-        target.write_eof()
+
+
+def _shakes_hands(chunk: bytes) -> bool:
+    return chunk.startswith(_HANDSHAKE) or (chunk.startswith(_CIPHER_CHANGE) and len(chunk) < _FINISHED_BYTES)

@@ -7,6 +7,8 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+from granian.rsgi import ProtocolClosed
+
 from receiver.errors import RejectedError
 
 _SMALL_BODY_BYTES = 64 * 1024
@@ -20,6 +22,10 @@ _LINGER_SECONDS = 5.0
 
 def _crowded() -> RejectedError:
     return RejectedError(503, "crowded", "too many bodies are arriving at the same time; redeliver it later")
+
+
+def _incomplete() -> RejectedError:
+    return RejectedError(400, "incomplete", "the client stopped sending before the end of its body")
 
 
 class Room:
@@ -102,8 +108,8 @@ class Body:
     async def read(self, check_size: Callable[[int], None], *, timeout_seconds: float) -> bytes:
         """Return the whole body.
 
-        Raises RejectedError: 408 when it does not come in time, 503 when it had to give way, and what `check_size` raises
-        for the number of bytes so far; raises granian's ProtocolClosed when the client hangs up.
+        Raises RejectedError: 408 when it does not come in time, 503 when it had to give way, 400 when the client stops
+        sending before its end, and what `check_size` raises for the number of bytes so far.
         """
         self._room.begin(self)
         try:
@@ -117,6 +123,8 @@ class Body:
             if self._gave_way:
                 raise _crowded() from error
             raise RejectedError(408, "slow", f"the body did not arrive within {timeout_seconds:g} seconds") from error
+        except ProtocolClosed as error:
+            raise _incomplete() from error
         finally:
             self._deadline = None
             self._room.end(self)
@@ -141,6 +149,8 @@ class Body:
             if self._gave_way:
                 raise _crowded()
             self._parts.write(part)
+        if self._length is not None and size < self._length:
+            raise _incomplete()
         content = self._parts.getvalue()
         self._parts = None
         return content

@@ -66,7 +66,8 @@ class Front:
         """Answer one request."""
         self.active += 1
         try:
-            if scope.path == self._path:
+            # Flask takes several slashes at the beginning for one, and so must whoever reads the body for it.
+            if scope.path == self._path or "/" + scope.path.lstrip("/") == self._path:
                 await self._deliver(scope, proto)
             else:
                 await _answer(proto, Body(proto, scope.headers, self._room), *await self._call(scope, None))

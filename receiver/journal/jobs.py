@@ -14,9 +14,22 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, case, del
 
 from receiver.journal.engine import reading, writing
 from receiver.journal.intake import transition_row
-from receiver.journal.schema import DEAD, FINISHED, STARTED, WAITING, deliveries, jobs, journal, pushes, revivals, transitions
+from receiver.journal.schema import (
+    DEAD,
+    FINISHED,
+    STARTED,
+    WAITING,
+    deliveries,
+    jobs,
+    journal,
+    pushes,
+    revivals,
+    transitions,
+)
 from receiver.journal.untrusted import LONGEST_PAYLOAD_BYTES, reading_rows, require_types, unpacked
 
+_CHUNK = 500  # parameters in one IN list
+_STARTED_COLUMNS = (jobs.c.id, jobs.c.job_key, jobs.c.trigger, jobs.c.guid, jobs.c.run_name, jobs.c.run_uid)
 _FREE = 0.0
 _IN_DOUBT = 1.0
 """A `lease_until` of 0 says: no run of this job can exist. Any other, run out or not: it may, so it counts as active."""
@@ -104,10 +117,19 @@ def died(job: Job, *, reason: str, message: str, at: float) -> Change:
     return Change(job, WAITING, DEAD, reason, at, values, job.lease)
 
 
-def finished(job: StartedJob, *, result: str, reason: str, message: str, failed_task: str | None, at: float) -> Change:
-    """The run has an outcome."""
+def finished(
+    job: StartedJob,
+    *,
+    result: str,
+    reason: str,
+    message: str,
+    failed_task: str | None,
+    at: float,
+    corrects: bool = False,
+) -> Change:
+    """The run has an outcome; `corrects` is whether the journal says another already."""
     values = {"result": result, "reason": reason, "message": message, "failed_task": failed_task, "finished_at": at}
-    return Change(job, STARTED, FINISHED, reason or result, at, values)
+    return Change(job, FINISHED if corrects else STARTED, FINISHED, reason or result, at, values)
 
 
 class Jobs:
@@ -189,9 +211,21 @@ class Jobs:
 
     def started(self) -> list[StartedJob]:
         """Return all jobs whose runs have no outcome yet."""
-        columns = (jobs.c.id, jobs.c.job_key, jobs.c.trigger, jobs.c.guid, jobs.c.run_name, jobs.c.run_uid)
         with reading_rows(), reading(self._engine) as connection:
-            return [_started_job(row) for row in connection.execute(select(*columns).where(jobs.c.state == STARTED))]
+            query = select(*_STARTED_COLUMNS).where(jobs.c.state == STARTED)
+            return [_started_job(row) for row in connection.execute(query)]
+
+    def contradicting(self, results: Mapping[bytes, str]) -> list[StartedJob]:
+        """Return the finished jobs, by key, of which the journal says another result than this."""
+        found: list[StartedJob] = []
+        every = list(results)
+        with reading_rows(), reading(self._engine) as connection:
+            for start in range(0, len(every), _CHUNK):
+                some = jobs.c.job_key.in_(every[start : start + _CHUNK])
+                query = select(*_STARTED_COLUMNS, jobs.c.result).where(jobs.c.state == FINISHED, some)
+                rows = connection.execute(query).all()
+                found += [_started_job(row) for row in rows if row.result != results[bytes(row.job_key)]]
+        return found
 
 
 def _claimable(connection: Connection, *, now: float, limit: int, max_active: Mapping[str, int]) -> list[int]:
@@ -218,10 +252,21 @@ def _claimable(connection: Connection, *, now: float, limit: int, max_active: Ma
 
 
 def _in_turns(due: ColumnElement[bool], room: int) -> Select[tuple[int]]:
-    """The oldest job of each branch, then the second of each, and so on."""
+    """The oldest job of each branch, then the second of each, and so on; the branch that was served last comes last."""
     turn = func.row_number().over(partition_by=(jobs.c.repository_id, jobs.c.ref), order_by=(jobs.c.due_at, jobs.c.id))
-    ranked = select(jobs.c.id, jobs.c.due_at, turn.label("turn")).where(due, jobs.c.lease_until == _FREE).subquery()
-    return select(ranked.c.id).order_by(ranked.c.turn, ranked.c.due_at, ranked.c.id).limit(room)
+    columns = (jobs.c.id, jobs.c.trigger, jobs.c.repository_id, jobs.c.ref, jobs.c.due_at)
+    ranked = select(*columns, turn.label("turn")).where(due, jobs.c.lease_until == _FREE).subquery()
+    other = jobs.alias()
+    branch = [other.c[name] == ranked.c[name] for name in ("trigger", "repository_id", "ref")]
+    served = select(func.coalesce(func.max(other.c.started_at), 0.0)).where(*branch).scalar_subquery()
+    in_hand = (
+        select(func.count())
+        .select_from(other)
+        .where(*branch, other.c.started_at.is_(None), other.c.state == WAITING, other.c.lease_until > _FREE)
+        .scalar_subquery()
+    )
+    order = (ranked.c.turn + in_hand, served, ranked.c.due_at, ranked.c.id)
+    return select(ranked.c.id).where(ranked.c.turn <= room).order_by(*order).limit(room)
 
 
 def _locked(connection: Connection, ids: list[int], now: float, longest_payload_bytes: int) -> Sequence[Row[Any]]:

@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -121,15 +122,27 @@ class Follower:
         """Record the ended runs whose jobs are known as started; return those that may have ended before that was written."""
         left = {uid: (run, until) for uid, (run, until) in waiting.items() if time.monotonic() < until}
         try:
-            started = {(job.run_uid, job.key.hex()): job for job in self._jobs.started()}
+            started = {(job.run_uid, job.key): job for job in self._jobs.started()}
             for uid, (run, _) in waiting.items():
                 if job := started.get(_identity(run)):
                     self._record(job, run["metadata"]["namespace"], run)
                     left.pop(uid, None)
+                elif uid not in left:
+                    self._correct([run])
         except ReceiverError as error:
             _log.warning("outcomes not recorded yet", extra={"problem": str(error)})
             self._stopping.wait(_TICK_SECONDS)
         return left
+
+    def _correct(self, runs: Iterable[dict[str, Any]]) -> None:
+        """Set right what the journal says of runs that ended otherwise: only a forged row can have said so."""
+        ended = {_identity(run)[1]: (run, outcome) for run in runs if (outcome := read_outcome(run)) is not None}
+        for job in self._jobs.contradicting({key: outcome.result for key, (_, outcome) in ended.items()}):
+            metadata, outcome = ended[job.key][0]["metadata"], ended[job.key][1]
+            facts = {"delivery": job.guid, "run": metadata["name"], "result": outcome.result}
+            _log.error("journal contradicts the cluster and is set right", extra=facts)
+            own = replace(job, run_name=metadata["name"], run_uid=metadata["uid"])
+            self._record(own, metadata["namespace"], ended[job.key][0], corrects=True)
 
     def _list_forever(self) -> None:
         while not self._stopping.wait(self._relist_seconds):
@@ -147,6 +160,7 @@ class Follower:
         for namespace in sorted({self._namespaces[job.trigger] for job in started if job.trigger in self._namespaces}):
             runs, _ = self._cluster.list_runs(namespace)
             live |= {run["metadata"]["uid"]: run for run in runs}
+        self._correct(live.values())
         for job in started:
             self._settle(job, live.get(job.run_uid))
 
@@ -165,7 +179,7 @@ class Follower:
                 run = {}
         if run.get("metadata", {}).get("uid") != job.run_uid:
             run = {"deleted": True, "metadata": {"namespace": namespace}}
-        elif _identity(run) != (job.run_uid, job.key.hex()):
+        elif _identity(run) != (job.run_uid, job.key):
             self._finish(
                 job, Outcome(DELETED, "NotOurs", f"the PipelineRun {job.run_name} does not carry this job's key")
             )
@@ -173,7 +187,7 @@ class Follower:
         if run.get("deleted") or read_outcome(run) is not None:
             self._record(job, namespace, run)
 
-    def _record(self, job: StartedJob, namespace: str, run: dict[str, Any]) -> None:
+    def _record(self, job: StartedJob, namespace: str, run: dict[str, Any], *, corrects: bool = False) -> None:
         outcome = read_outcome(run)
         if outcome is None:
             self._finish(job, Outcome(DELETED, "Deleted", "the PipelineRun was deleted before it ended"))
@@ -181,7 +195,7 @@ class Follower:
         task = None
         if outcome.result == FAILED:
             task = self._failed_task(namespace, job)
-        self._finish(job, Outcome(outcome.result, outcome.reason, outcome.message, task))
+        self._finish(job, Outcome(outcome.result, outcome.reason, outcome.message, task), corrects=corrects)
 
     def _failed_task(self, namespace: str, job: StartedJob) -> str | None:
         try:
@@ -191,7 +205,7 @@ class Follower:
             _log.warning("failed task not known", extra={"run": job.run_name, "problem": str(error)})
             return None
 
-    def _finish(self, job: StartedJob, outcome: Outcome) -> None:
+    def _finish(self, job: StartedJob, outcome: Outcome, *, corrects: bool = False) -> None:
         change = finished(
             job,
             result=outcome.result,
@@ -199,6 +213,7 @@ class Follower:
             message=outcome.message,
             failed_task=outcome.failed_task,
             at=self._clock(),
+            corrects=corrects,
         )
         if self._recorder.submit(change).result():
             self._report_ended(outcome.result)
@@ -209,7 +224,11 @@ class Follower:
             )
 
 
-def _identity(run: dict[str, Any]) -> tuple[str, str]:
+def _identity(run: dict[str, Any]) -> tuple[str, bytes]:
     """The run's uid and the key of the job that it was made for: a forged row cannot make both fit."""
     metadata = run["metadata"]
-    return metadata["uid"], (metadata.get("annotations") or {}).get(KEY, "")
+    try:
+        key = bytes.fromhex((metadata.get("annotations") or {}).get(KEY, ""))
+    except ValueError:
+        key = b""
+    return metadata["uid"], key

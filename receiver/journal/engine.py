@@ -14,7 +14,7 @@ from sqlalchemy import URL, Connection, Engine, event, make_url
 
 from receiver.errors import ConflictError, JournalError, SettingsError
 
-BUSY_TIMEOUT_SECONDS = 2.0
+BUSY_TIMEOUT_SECONDS = 1.5
 NETWORK = {
     "connect_timeout": 3,
     "keepalives_idle": 5,

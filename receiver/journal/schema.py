@@ -117,6 +117,7 @@ jobs = Table(
     UniqueConstraint("job_key", name="jobs_by_key"),
     UniqueConstraint("push_key", "trigger", "generation", name="jobs_once"),
     Index("jobs_by_state", "state", "due_at"),
+    Index("jobs_by_branch", "trigger", "repository_id", "ref", "started_at"),
 )
 
 transitions = Table(

@@ -332,3 +332,36 @@ def test_a_pruned_body_leaves_a_job_without_payload(engine: Engine) -> None:
     take(engine, delivery())
     run_sql(engine, "DELETE FROM pushes")
     assert [job.payload for job in claim(engine)] == [None]
+
+
+def test_branches_of_a_bounded_trigger_take_turns_one_place_at_a_time(engine: Engine) -> None:
+    """All pushes of one branch came first; whoever finishes makes room for the branch that was served longest ago."""
+    for branch in "abc":
+        for number in range(3):
+            take(engine, delivery(f"{branch}{number}", branch=branch, now=NOW + number))
+    queue = Jobs(engine)
+    turns = []
+    for second in range(9):
+        (job,) = queue.claim(now=NOW + 10 + second, limit=10, lease_seconds=5, max_active={"striv": 1})
+        turns.append(job.ref.removeprefix("refs/heads/"))
+        # While it is in hand, nobody else gets the only place.
+        assert queue.claim(now=NOW + 10 + second, limit=10, lease_seconds=5, max_active={"striv": 1}) == []
+        apply(engine, started(job, run_name=f"run-{second}", run_uid=f"uid-{second}", at=NOW + 10 + second))
+        (running,) = queue.started()
+        apply(
+            engine, finished(running, result="succeeded", reason="", message="", failed_task=None, at=NOW + 10 + second)
+        )
+    assert turns == ["a", "b", "c"] * 3
+
+
+def test_a_branch_with_a_job_in_hand_comes_after_those_without(engine: Engine) -> None:
+    for branch in "ab":
+        for number in range(2):
+            take(engine, delivery(f"{branch}{number}", branch=branch))
+    queue = Jobs(engine)
+    claimed = [
+        job.ref.removeprefix("refs/heads/")
+        for most in (1, 2, 3, 4)
+        for job in queue.claim(now=NOW, limit=10, lease_seconds=5, max_active={"striv": most})
+    ]
+    assert claimed == ["a", "b", "a", "b"]

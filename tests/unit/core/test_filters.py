@@ -65,9 +65,7 @@ def decide(ref: str, changed: ChangedFiles = UNKNOWN, **lists: list[str]) -> Ver
         ({"tags": ["v*"], "paths": ["docs/*"]}, "branch-filtered", "matched"),
     ],
 )
-def test_which_lists_are_written_says_which_refs_are_wanted(
-    lists: dict[str, list[str]], branch: str, tag: str
-) -> None:
+def test_which_lists_are_written_says_which_refs_are_wanted(lists: dict[str, list[str]], branch: str, tag: str) -> None:
     changed = files("src/a.py")
     for ref, reason in ((BRANCH, branch), (TAG, tag)):
         verdict = decide(ref, changed, **lists)
@@ -156,8 +154,7 @@ def test_path_filters_want_one_file_that_survives_them(
         ),
         (
             decide(BRANCH, UNKNOWN, paths=["a"]),
-            "every branch is wanted; the list of changed files may be incomplete, "
-            "so path filters hold nothing back",
+            "every branch is wanted; the list of changed files may be incomplete, so path filters hold nothing back",
         ),
     ],
 )

@@ -77,9 +77,7 @@ def test_a_pattern_takes_whole_names_and_only_those_it_describes(
         (["**", "!!odd"], ["odd", "x"], ["!odd"]),
     ],
 )
-def test_the_last_pattern_that_matches_decides(
-    patterns: list[str], takes: list[str], leaves: list[str]
-) -> None:
+def test_the_last_pattern_that_matches_decides(patterns: list[str], takes: list[str], leaves: list[str]) -> None:
     assert [name for name in takes if not selects(patterns, name, "ref")] == []
     assert [name for name in leaves if selects(patterns, name, "ref")] == []
 

@@ -73,20 +73,14 @@ def test_a_name_that_git_refuses_is_refused_with_the_reason(name: str, words: st
     assert words in (check_ref(f"refs/tags/{name}") or "")
 
 
-@pytest.mark.parametrize(
-    "ref", ["", "main", "refs/heads", "refs/pull/1/head", "Refs/heads/a", " refs/heads/a"]
-)
+@pytest.mark.parametrize("ref", ["", "main", "refs/heads", "refs/pull/1/head", "Refs/heads/a", " refs/heads/a"])
 def test_a_ref_outside_branches_and_tags_is_refused(ref: str) -> None:
     assert "neither" in (check_ref(ref) or "")
 
 
 PIECES = st.one_of(
-    st.sampled_from(
-        ["/", ".", "..", "//", "/.", ".lock", "@", "@{", "{", "-", "~", "^", ":", "?", "*", "[", "]"]
-    ),
-    st.sampled_from(
-        ["\\", " ", "a", "refs/heads/", "HEAD", "!", "$", "é", "\U0001f680", "\x1f", "\x7f", "\x80"]
-    ),
+    st.sampled_from(["/", ".", "..", "//", "/.", ".lock", "@", "@{", "{", "-", "~", "^", ":", "?", "*", "[", "]"]),
+    st.sampled_from(["\\", " ", "a", "refs/heads/", "HEAD", "!", "$", "é", "\U0001f680", "\x1f", "\x7f", "\x80"]),
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"),
 )
 

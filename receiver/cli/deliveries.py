@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +16,7 @@ from receiver.core.events import decode_push
 from receiver.core.triggers import decide
 from receiver.errors import PermanentError
 from receiver.journal.intake import Wanted
-from receiver.journal.queries import DeliveryRecord, JobRecord, Records
+from receiver.journal.queries import DeliveryRecord, JobRecord, Records, TransitionRecord
 from receiver.journal.wake import open_waker
 
 _OUTPUT = click.option(
@@ -65,23 +66,8 @@ def show(context: Context, delivery: str, output: str) -> None:
     if output == "json":
         click.echo(json.dumps({**_as_dict(record), "log": [asdict(entry) for entry in log]}, indent=2))
         return
-    click.echo(
-        f"delivery    {record.guid} (number {record.id}, {record.source}), {record.event}, {shown_time(record.received_at)}"
-    )
-    click.echo(f"push        {record.repository or '-'} {printable(record.ref) or '-'} {record.head_sha or '-'}")
-    click.echo(
-        f"result      {record.result}: {record.reason}{'; ' + printable(record.detail) if record.detail else ''}"
-    )
-    for job in record.jobs:
-        click.echo(f"\ntrigger     {job.trigger}, generation {job.generation}: {job.state}, run {job.run_name}")
-        click.echo(f"outcome     {_outcome(job)}")
-        if job.message:
-            click.echo(f"message     {printable(job.message)}")
-        for entry in log:
-            if (entry.trigger, entry.generation) == (job.trigger, job.generation):
-                click.echo(
-                    f"  {shown_time(entry.at)}  {entry.from_state or 'new'} -> {entry.to_state}: {printable(entry.reason)}"
-                )
+    for line in _lines(record, log):
+        click.echo(printable(line))
 
 
 @deliveries.command(epilog="Example: receiver deliveries retry --dead")
@@ -134,9 +120,25 @@ def _as_dict(record: DeliveryRecord) -> dict[str, Any]:
     return {**asdict(record), "push_key": None if record.push_key is None else record.push_key.hex()}
 
 
+def _lines(record: DeliveryRecord, log: list[TransitionRecord]) -> Iterator[str]:
+    number = f"number {record.id}, {record.source}"
+    yield f"delivery    {record.guid} ({number}), {record.event}, {shown_time(record.received_at)}"
+    yield f"push        {record.repository or '-'} {record.ref or '-'} {record.head_sha or '-'}"
+    yield f"result      {record.result}: {record.reason}{'; ' + record.detail if record.detail else ''}"
+    for job in record.jobs:
+        yield ""
+        yield f"trigger     {job.trigger}, generation {job.generation}: {job.state}, run {job.run_name}"
+        yield f"outcome     {_outcome(job)}"
+        if job.message:
+            yield f"message     {job.message}"
+        for entry in log:
+            if (entry.trigger, entry.generation) == (job.trigger, job.generation):
+                yield f"  {shown_time(entry.at)}  {entry.from_state or 'new'} -> {entry.to_state}: {entry.reason}"
+
+
 def _row(record: DeliveryRecord, job: JobRecord | None) -> tuple[str, ...]:
     result = record.result if record.result in ("accepted", record.reason) else f"{record.result}: {record.reason}"
-    ref = printable(record.ref.removeprefix("refs/heads/").removeprefix("refs/")) or "-"
+    ref = record.ref.removeprefix("refs/heads/").removeprefix("refs/") or "-"
     common = (
         str(record.id),
         record.guid[:8] or "-",
@@ -160,6 +162,8 @@ def _outcome(job: JobRecord) -> str:
 
 
 def _table(rows: list[tuple[str, ...]]) -> None:
+    # Before the widths are taken. What is in the journal may have been put there by anybody.
+    rows = [tuple(printable(cell) for cell in row) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,56 +1,25 @@
-"""`receiver check`, `receiver explain` and `receiver schema`: what would happen, before it does."""
+"""`receiver explain` and `receiver schema`: what would happen, before it does."""
 
 from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import click
 import yaml
 
-from receiver.cli.common import EXIT_PROBLEMS, Context, printable
-from receiver.clients.cluster import Cluster
+from receiver.cli.common import Context, printable
 from receiver.core.events import JSON, decode_push, payload_of, read_envelope
 from receiver.core.identity import job_key, push_keys
 from receiver.core.params import PushContext
 from receiver.core.pipelinerun import RunIdentity, build_manifest
 from receiver.core.triggers import Decision, decide
 from receiver.errors import RejectedError
-from receiver.serve.secrets import SecretFiles
 from receiver.settings import settings_schema
-from receiver.work.proof import Finding, prove
 
 _NO_DELIVERY = "00000000-0000-4000-8000-000000000000"
-
-
-@click.command(epilog="Example: receiver check --offline")
-@click.option("--offline", is_flag=True, help="Files only: settings, secrets, filters, templates. What gates a start.")
-@click.pass_obj
-def check(context: Context, offline: bool) -> None:
-    """Prove the configuration: files, then rights, Pipelines and templates against the real cluster (dry run).
-
-    Exit code 2: the configuration is not usable. 3: the cluster would not run it.
-    """
-    settings, triggers = context.settings, context.triggers
-    _say(True, f"{context.config}: triggers {', '.join(trigger.name for trigger in triggers)}")
-    secrets = SecretFiles(settings, clock=time.monotonic)
-    _say(True, f"secrets: {secrets.verifier!r}"[:120])
-    if offline:
-        return
-    cluster = Cluster(settings.cluster, folder=settings.folder, connections=2)
-    findings: list[Finding] = []
-    for finding in prove(triggers, cluster):
-        _say(finding.good, finding.text)
-        findings.append(finding)
-    if not all(finding.good for finding in findings):
-        sys.exit(EXIT_PROBLEMS)
-
-
-def _say(good: bool, text: str) -> None:
-    click.echo(f"{click.style('ok  ', fg='green') if good else click.style('FAIL', fg='red')}  {text}")
 
 
 @click.command(epilog="Example: receiver explain push.json")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
+from collections import UserDict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from receiver import __version__
-from receiver.cli import deliveries, inspect, journal, planes, send
 from receiver.cli.common import CONFIG_VARIABLE, EXIT_FAILED, Context
 from receiver.errors import ReceiverError, SettingsError
 
@@ -22,7 +24,33 @@ Exit codes:
 """
 
 
-@click.group(epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_MODULES = {
+    "serve": "serve",
+    "work": "work",
+    "run": "run",
+    "check": "check",
+    "explain": "inspect",
+    "schema": "inspect",
+    "send": "send",
+    "deliveries": "deliveries",
+    "journal": "journal",
+}
+
+
+class _Commands(UserDict[str, Any]):
+    """The subcommands, each loaded when it is asked for: no plane carries the other's libraries."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        module = _MODULES[name]
+        command: click.Command = getattr(importlib.import_module(f"receiver.cli.{module}"), name)
+        return command
+
+
+@click.group(
+    commands=_Commands(_MODULES),
+    epilog=_EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="receiver")
 @click.option(
     "--config",
@@ -45,20 +73,6 @@ def receiver(context: click.Context, config: Path) -> None:
               receiver run
     """
     context.obj = Context(config=config, environment=dict(os.environ))
-
-
-for command in (
-    planes.serve,
-    planes.work,
-    planes.run,
-    inspect.check,
-    inspect.explain,
-    inspect.schema,
-    send.send,
-    deliveries.deliveries,
-    journal.journal,
-):
-    receiver.add_command(command)
 
 
 def main() -> None:

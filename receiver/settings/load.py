@@ -36,7 +36,8 @@ def load_settings(file: Path, environment: Mapping[str, str]) -> Settings:
         parsed = msgspec.convert(document.value, _File)
     except msgspec.ValidationError as error:
         raise _explained(document, str(error)) from error
-    folder = file.resolve().parent
+    # Not resolved: Kubernetes makes the files of a ConfigMap links into a folder where the others are not.
+    folder = file.absolute().parent
     _refuse_repeated_names(document, parsed.triggers)
     templates = {
         trigger.name: _read_template(document, f"$.triggers[{index}].template", folder / trigger.template)

@@ -1,0 +1,42 @@
+"""`receiver check`: prove a configuration before the first push does."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from receiver.cli.common import EXIT_PROBLEMS, Context
+from receiver.serve.secrets import SecretFiles
+
+
+@click.command(epilog="Example: receiver check --offline")
+@click.option("--offline", is_flag=True, help="Files only: settings, secrets, filters, templates. What gates a start.")
+@click.pass_obj
+def check(context: Context, offline: bool) -> None:
+    """Prove the configuration: files, then rights, Pipelines and templates against the real cluster (dry run).
+
+    Exit code 2: the configuration is not usable. 3: the cluster would not run it.
+    """
+    settings, triggers = context.settings, context.triggers
+    _say(True, f"{context.config}: triggers {', '.join(trigger.name for trigger in triggers)}")
+    secrets = SecretFiles(settings, clock=time.monotonic)
+    _say(True, f"secrets: {secrets.verifier!r}"[:120])
+    if offline:
+        return
+    # Loaded only here: gating a start needs no client for the cluster.
+    from receiver.clients.cluster import Cluster  # noqa: PLC0415
+    from receiver.work.proof import prove  # noqa: PLC0415
+
+    cluster = Cluster(settings.cluster, folder=settings.folder, connections=2)
+    good = True
+    for finding in prove(triggers, cluster):
+        _say(finding.good, finding.text)
+        good = good and finding.good
+    if not good:
+        sys.exit(EXIT_PROBLEMS)
+
+
+def _say(good: bool, text: str) -> None:
+    click.echo(f"{click.style('ok  ', fg='green') if good else click.style('FAIL', fg='red')}  {text}")

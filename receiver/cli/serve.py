@@ -1,0 +1,73 @@
+"""`receiver serve`: the public plane, wired together. It loads nothing that knows a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import click
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from receiver.cli.common import Context, split_address
+from receiver.cli.ports import open_private_port
+from receiver.journal.intake import Intake
+from receiver.journal.wake import open_waker
+from receiver.journal.writer import BatchWriter, LoopCompletions
+from receiver.logs import set_up_logging
+from receiver.serve.admission import Admission
+from receiver.serve.app import Plane, create_app
+from receiver.serve.gate import Gate
+from receiver.serve.observe import Observer
+from receiver.serve.secrets import SecretFiles
+from receiver.serve.server import Front
+from receiver.serve.server import serve as serve_front
+from receiver.serve.steps import defer
+
+_log = logging.getLogger("receiver")
+
+
+@click.command()
+@click.pass_obj
+def serve(context: Context) -> None:
+    """Receive deliveries: the public plane. Holds the webhook secrets, never a cluster token."""
+    settings = context.settings
+    set_up_logging(settings.log)
+    uvloop.run(_serve(context))
+
+
+async def _serve(context: Context) -> None:
+    settings = context.settings
+    secrets = SecretFiles(settings, clock=time.monotonic)
+    gate = Gate(secrets, max_body_bytes=settings.serve.max_body_bytes)
+    engine = context.open_journal()
+    waker = open_waker(engine)
+    intake = Intake(engine, woken=waker.wake)
+    writer = BatchWriter(intake.take, completions=LoopCompletions(asyncio.get_running_loop()))
+    admission = Admission(context.triggers, settings.journal.replay_window_days, settings.journal.max_stored_body_bytes)
+    registry = CollectorRegistry()
+    observer = Observer(registry)
+    app = create_app(Plane(gate, admission, writer, observer, run=defer), path=settings.serve.path)
+    front = Front(
+        gate,
+        app.wsgi_app,
+        observer,
+        path=settings.serve.path,
+        body_timeout_seconds=settings.serve.body_timeout_seconds,
+    )
+    private = open_private_port("serve.metrics_listen", settings.serve.metrics_listen, registry, lambda: True)
+    host, port = split_address(settings.serve.listen)
+
+    def ready() -> None:
+        _log.info(
+            "serving",
+            extra={"listen": settings.serve.listen, "path": settings.serve.path, "triggers": len(context.triggers)},
+        )
+
+    await serve_front(front, host=host, port=port, shutdown_seconds=settings.serve.shutdown_seconds, ready=ready)
+    await asyncio.to_thread(writer.close)
+    waker.close()
+    if private is not None:
+        private.close()
+    _log.info("stopped")

@@ -320,9 +320,11 @@ def test_a_planted_object_ends_the_worker_before_it_writes_another_row(
     file_attack: Attack, planted: tuple[str, ...]
 ) -> None:
     attack = file_attack
+    make_pipeline(attack.api, attack.namespace)
+    simplify(attack.planes)
     attack.start("serve", "work")
     attack.expect_alive()
-    attack.wait_settled()
+    attack.wait_settled()  # and nothing moves on: nobody plays the run's pods
     before = rows(attack.work, transitions)
     run_sql(attack.serve, *planted)
     assert attack.planes.processes.pop("work").wait(10) == 1

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -49,6 +50,14 @@ def pushes(number: int) -> list[Pushed]:
 def assert_acknowledged(sent: list[Pushed], *, within: float = PROMPT_SECONDS) -> None:
     assert {tuple(pushed.statuses) for pushed in sent} == {(202,)}
     assert max(seconds for pushed in sent for seconds in pushed.seconds) < within
+
+
+def await_controllers(api: Api, namespace: str) -> None:
+    """Return when the cluster's own controllers are back too: the longer the outage, the longer each of them waits."""
+    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    account = partial(api.exists, "v1", "ServiceAccount", "default", namespace=namespace)
+    wait_until(account, what="the controllers to be back", seconds=120)
+    api.delete("v1", "Namespace", namespace)
 
 
 def names_of(sent: list[Pushed]) -> set[str]:
@@ -136,6 +145,7 @@ def test_pushes_that_come_while_the_cluster_is_away_run_as_soon_as_it_is_back(
     failed = sum(number for name, number in tries.items() if 'status="201"' not in name)
     # At first as many as are created at once, then one a second, with the jitter no more than two.
     assert failed <= 16 + 2 * away_seconds
+    await_controllers(control_plane.api, f"{run_namespace}-after")
 
 
 def test_a_slow_api_server_delays_no_acknowledgement(

@@ -6,10 +6,12 @@ could obey, so no branch name or commit title can forge a line.
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import sys
 import threading
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -35,9 +37,9 @@ class _GroupedHandler(logging.StreamHandler[TextIO]):
         super().__init__(stream)
         self._lines: list[str] = []
         self._some = threading.Event()
-        self._closing = threading.Event()
         self._at_once = stream.isatty()
         threading.Thread(target=self._write_forever, name="log", daemon=True).start()
+        atexit.register(self.flush)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -49,12 +51,6 @@ class _GroupedHandler(logging.StreamHandler[TextIO]):
         else:
             self._some.set()
 
-    def close(self) -> None:
-        self._closing.set()
-        self._some.set()
-        self.flush()
-        super().close()
-
     def flush(self) -> None:
         with self.lock or threading.RLock():
             lines, self._lines = self._lines, []
@@ -65,7 +61,10 @@ class _GroupedHandler(logging.StreamHandler[TextIO]):
                     self.stream.flush()
 
     def _write_forever(self) -> None:
-        while self._some.wait() and not self._closing.wait(_FLUSH_SECONDS):
+        # Never ends, and asks nothing of logging's own shutdown: a library that sets up its loggers closes all handlers there
+        # are, ours included, and they have to work on.
+        while self._some.wait():
+            time.sleep(_FLUSH_SECONDS)
             self._some.clear()
             self.flush()
 

@@ -12,12 +12,12 @@ from granian.rsgi import ProtocolClosed
 from receiver.errors import RejectedError
 
 _SMALL_BODY_BYTES = 64 * 1024
-_TINY_PART_BYTES = 512
-_TINY_PARTS = 16
+_CRUMB_BYTES = 512
+_CRUMBS = 16
 _FIRST_PAUSE_SECONDS = 0.01
 _LONGEST_PAUSE_SECONDS = 1.0
 _LINGER_BYTES = 512 * 1024 * 1024
-_LINGER_SECONDS = 5.0
+_LINGER_SECONDS = 15.0
 
 
 def _crowded() -> RejectedError:
@@ -76,9 +76,10 @@ class Body:
         "_parts",
         "_pause_seconds",
         "_proto",
+        "_received_bytes",
+        "_received_parts",
         "_room",
         "_stream",
-        "_tiny_parts",
         "held_bytes",
         "is_whole",
     )
@@ -93,7 +94,8 @@ class Body:
         self._parts: io.BytesIO | None = None
         self._deadline: asyncio.Timeout | None = None
         self._gave_way = False
-        self._tiny_parts = 0
+        self._received_bytes = 0
+        self._received_parts = 0
         self._pause_seconds = _FIRST_PAUSE_SECONDS
         # Who waits to be told to go on sends nothing when told no.
         self._broken = "expect" in headers
@@ -180,8 +182,8 @@ class Body:
         self._room.give_back(self)
 
     async def _next(self) -> bytes | None:
-        """Return the next part, None after the last. Who sends in crumbs is listened to ever more rarely."""
-        if self._tiny_parts > _TINY_PARTS:
+        """Return the next part, None after the last. Who sends nothing but crumbs is listened to ever more rarely."""
+        if (self._received_parts - _CRUMBS) * _CRUMB_BYTES > self._received_bytes:
             await asyncio.sleep(self._pause_seconds)
             self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
         if self._stream is None:
@@ -192,6 +194,6 @@ class Body:
         except StopAsyncIteration:
             self.is_whole = True
             return None
-        if len(part) < _TINY_PART_BYTES:
-            self._tiny_parts += 1
+        self._received_bytes += len(part)
+        self._received_parts += 1
         return part

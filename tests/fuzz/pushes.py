@@ -101,13 +101,15 @@ def form(chance: random.Random, text: bytes) -> bytes:
 
 def _change(chance: random.Random, value: dict[str, Any]) -> None:
     place: Any = value
-    while True:
+    while place:
         key = chance.choice(list(place) if isinstance(place, dict) else range(len(place)))
         inner = place[key]
         if isinstance(inner, (dict, list)) and inner and chance.random() < 0.6:
             place = inner
             continue
         break
+    if not place:
+        return
     if isinstance(place, dict) and chance.random() < 0.2:
         del place[key]
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import stat
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -100,8 +101,7 @@ class SocketAlarm:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         Path(self._folder.address).unlink(missing_ok=True)
         self._socket.bind(self._folder.address)
-        # The two planes run as different users of one group.
-        Path(self._folder.address).chmod(0o660)
+        _open_to_group(self._folder.address)
         self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     def wait(self, timeout_seconds: float) -> None:
@@ -127,3 +127,14 @@ class SocketAlarm:
         for end in (self._socket, self._reader, self._writer):
             end.close()
         self._folder.close()
+
+
+def _open_to_group(address: str) -> None:
+    """Let the other plane, another user of the same group, write to this socket."""
+    # Whoever may write the folder can put a link in the socket's place meanwhile, and would have us open another file.
+    descriptor = os.open(address, os.O_PATH | os.O_NOFOLLOW)
+    try:
+        if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            Path(f"/proc/self/fd/{descriptor}").chmod(0o660)
+    finally:
+        os.close(descriptor)

@@ -193,7 +193,8 @@ class Follower:
             self._finish(job, Outcome(DELETED, "Deleted", "the PipelineRun was deleted before it ended"))
             return
         task = None
-        if outcome.result == FAILED:
+        # A run that failed before its first task has none to ask for.
+        if outcome.result == FAILED and run["status"].get("childReferences"):
             task = self._failed_task(namespace, job)
         self._finish(job, Outcome(outcome.result, outcome.reason, outcome.message, task), corrects=corrects)
 

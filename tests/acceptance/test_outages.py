@@ -72,6 +72,7 @@ def wait_created(planes: Planes, sent: list[Pushed], *, seconds: float) -> None:
         lambda: states(planes)["started"] + states(planes)["finished"] == len(sent),
         what=f"{len(sent)} runs",
         seconds=seconds,
+        every=0.1,
     )
 
 

@@ -14,6 +14,7 @@ from receiver.errors import JournalError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _MAX_BATCH = 256
+_PATIENCE_SECONDS = 0.05
 
 
 class Completions(Protocol):
@@ -88,12 +89,16 @@ class BatchWriter(Generic[Item, Result]):
         self._capacity = capacity
         self._items: deque[tuple[Item, Any]] = deque()
         self._changed = threading.Condition()
+        self._awaited = 0
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, item: Item, *, wait: bool = True) -> Any:
-        """Queue an item and return a future of its result; with `wait=False` nobody will ask and None is returned."""
+        """Queue an item and return a future of its result.
+
+        With `wait=False` nobody will ask, None is returned, and the item may wait a moment for others to share its commit.
+        """
         with self._changed:
             if self._closed:
                 raise JournalError("the journal is closed: this process is stopping")
@@ -101,7 +106,9 @@ class BatchWriter(Generic[Item, Result]):
                 raise JournalError("the journal cannot keep up", retry_after_seconds=5)
             future = self._completions.create() if wait else None
             self._items.append((item, future))
-            if len(self._items) == 1:
+            self._awaited += int(wait)
+            # The thread is woken for the first item, and from its patience for the first that somebody waits for.
+            if len(self._items) in (1, _MAX_BATCH) or (wait and self._awaited == 1):
                 self._changed.notify()
             return future
 
@@ -133,4 +140,10 @@ class BatchWriter(Generic[Item, Result]):
         with self._changed:
             while not self._items and not self._closed:
                 self._changed.wait()
-            return [self._items.popleft() for _ in range(min(len(self._items), _MAX_BATCH))]
+            self._changed.wait_for(self._is_urgent, timeout=_PATIENCE_SECONDS)
+            batch = [self._items.popleft() for _ in range(min(len(self._items), _MAX_BATCH))]
+            self._awaited -= sum(future is not None for _, future in batch)
+            return batch
+
+    def _is_urgent(self) -> bool:
+        return self._awaited > 0 or self._closed or len(self._items) >= _MAX_BATCH

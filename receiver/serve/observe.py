@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -31,18 +32,19 @@ class Observer:
             registry=registry,
         )
         self._clock = clock
+        self._counted = lru_cache(maxsize=256)(self._deliveries.labels)
         self._refused_since_line = 0
         self._quiet_until = 0.0
 
     def decided(self, status: int, reason: str, facts: dict[str, Any]) -> None:
         """Report the decision on a delivery that was signed."""
-        self._deliveries.labels(status, reason).inc()
+        self._counted(status, reason).inc()
         level = logging.INFO if status < 500 else logging.ERROR
         _log.log(level, "delivery", extra={"status": status, "reason": reason, **facts})
 
     def refused(self, status: int, reason: str) -> None:
         """Report a refusal of something that proved nothing; a flood of them makes one line a second, with their number."""
-        self._deliveries.labels(status, reason).inc()
+        self._counted(status, reason).inc()
         self._refused_since_line += 1
         now = self._clock()
         if now >= self._quiet_until:

@@ -304,7 +304,8 @@ def assert_dead_at_once(planes: Planes, sent: list[Pushed], words: str) -> None:
         assert words in job["message"]
         assert job["finished_at"] - job["created_at"] < 1.0
     assert metrics(planes.private_port)['receiver_jobs{state="dead"}'] == len(sent)
-    assert words.replace('"', '\\"') in planes.log("work").replace('\\\\"', '\\"')
+    said = words.replace('"', '\\"')
+    wait_until(lambda: said in planes.log("work").replace('\\\\"', '\\"'), what="the API server's words in the log")
     shown = planes.command("deliveries", "show", sent[0].guid).stdout
     assert "dead: refused" in shown
     assert words in shown
@@ -366,7 +367,7 @@ def test_a_full_quota_is_waited_for(control_plane: ControlPlane, run_namespace: 
     sent = pushes(3)
     send_all(planes, sent)
     wait_until(lambda: sum(job["attempts"] > 0 for job in job_rows(planes)) == 2, what="two jobs to wait")
-    assert "exceeded quota" in planes.log("work")
+    wait_until(lambda: "exceeded quota" in planes.log("work"), what="the reason in the log")
     assert len(run_names(control_plane.api, run_namespace)) == 1
     assert states(planes)["dead"] == 0
     control_plane.api.delete("v1", "ResourceQuota", "runs", namespace=run_namespace)

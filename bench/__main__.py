@@ -120,6 +120,8 @@ def endless(planes: Planes, kind: str, made: int) -> Iterator[bytes]:
 def latency(plane: ControlPlane, planes: Planes) -> Iterator[Row]:
     """From sending a push to the moment its run exists, as the API server's own watch tells it."""
     seconds: list[float] = []
+    alone = sorted(single_creates(plane, planes))
+    yield Row("one plain create, idle, p50 (the floor of the next two)", statistics.median(alone) * 1e3, "ms")
     watch = RunWatch(plane, planes)
     for number in range(60):
         sent = time.perf_counter()
@@ -191,6 +193,24 @@ def bursts(plane: ControlPlane, folder: Path) -> Iterator[Row]:
         "<= 2.5 s",
         f"{ceiling / seconds:.0%} of the ceiling (goal 60 %)",
     )
+
+
+def single_creates(plane: ControlPlane, planes: Planes) -> Iterator[float]:
+    """Seconds of creates one after another, through the same client and with nothing else going on."""
+    api = client.CustomObjectsApi(config.new_client_from_config(str(plane.kubeconfig)))
+    namespace = planes.environment["BENCH_NAMESPACE"]
+    for number in range(40):
+        run = {
+            "apiVersion": "tekton.dev/v1",
+            "kind": "PipelineRun",
+            "metadata": {"name": f"single-{number}"},
+            "spec": {"pipelineRef": {"name": "deploy-striv"}},
+        }
+        began = time.perf_counter()
+        api.create_namespaced_custom_object(
+            "tekton.dev", "v1", namespace, "pipelineruns", run, field_validation="Strict"
+        )
+        yield time.perf_counter() - began
 
 
 def raw_creates(plane: ControlPlane, planes: Planes) -> float:

@@ -113,7 +113,13 @@ def salted(job: Job, *, at: float) -> Change:
 
 def died(job: Job, *, reason: str, message: str, at: float) -> Change:
     """Trying again cannot help: a person has to change something."""
-    values = {"reason": reason, "message": message, "lease_until": _FREE, "finished_at": at}
+    # A death leaves the doubt: should the job live again, its lost run still counts.
+    values = {
+        "reason": reason,
+        "message": message,
+        "lease_until": _IN_DOUBT if job.in_doubt else _FREE,
+        "finished_at": at,
+    }
     return Change(job, WAITING, DEAD, reason, at, values, job.lease)
 
 

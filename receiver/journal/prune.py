@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, Select, delete, func, select
 
 from receiver.journal.engine import writing
+from receiver.journal.intake import ACCEPTED
 from receiver.journal.schema import FINISHED, deliveries, jobs, keys, pushes, transitions
 
 _BATCH = 500
+_PAGES = 2_000
 _DAY_SECONDS = 86_400.0
 
 
@@ -37,8 +39,9 @@ def prune(engine: Engine, retention: Retention, *, now: float) -> int:
         if len(ids) < _BATCH and forgotten == 0:
             break
     if engine.dialect.name == "sqlite":
-        with engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA incremental_vacuum(2000)")
+        with writing(engine) as connection:
+            # A page is given back with each step of the statement, so it has to be fetched to its end.
+            connection.connection.cursor().execute(f"PRAGMA incremental_vacuum({_PAGES})").fetchall()
     return removed
 
 
@@ -50,7 +53,9 @@ def _deliveries_to_forget(connection: Connection, retention: Retention, now: flo
     total = connection.execute(select(func.count()).select_from(deliveries)).scalar() or 0
     surplus = min(_BATCH, total - retention.keep_count) - len(ids)
     if surplus > 0:
-        more = select(deliveries.c.id).where(done, deliveries.c.id.not_in(ids)).order_by(deliveries.c.id).limit(surplus)
+        more = select(deliveries.c.id).where(done, deliveries.c.id.not_in(ids))
+        # A flood of what was ignored or came twice must not drive out what ran.
+        more = more.order_by(deliveries.c.result == ACCEPTED, deliveries.c.id).limit(surplus)
         ids += connection.execute(more).scalars()
     return ids
 

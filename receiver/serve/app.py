@@ -120,6 +120,7 @@ class _Health:
     def __init__(self, plane: Plane) -> None:
         self._plane = plane
         self._failing = False
+        self._probing = False
 
     def store(self, delivery: NewDelivery) -> Generator[Any, Receipt, Receipt]:
         """Return once the delivery is on disk; raises JournalError."""
@@ -140,9 +141,17 @@ class _Health:
 
     def check(self) -> Generator[Any, Receipt, None]:
         """Raise JournalError while the journal takes no writes."""
-        if self._failing:
+        if not self._failing:
+            return
+        # One question at a time: a flood of probes must not fill the queue that deliveries need.
+        if self._probing:
+            raise JournalError("the journal is being asked already")
+        self._probing = True
+        try:
             probe = Envelope(event="readiness", guid="")
             yield from self.store(NewDelivery(probe, self._plane.clock(), "readiness", "asked after a failed write"))
+        finally:
+            self._probing = False
 
 
 def _readiness(health: _Health) -> Steps:

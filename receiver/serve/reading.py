@@ -53,7 +53,9 @@ class Room:
         self.used_bytes += size_bytes
         body.held_bytes += size_bytes
         while self.used_bytes > self._limit_bytes:
-            first = next(iter(self._arriving), body)
+            # Before a body that flows, one of which nothing has come yet: a length alone is cheap to announce.
+            silent = (other for other in self._arriving if other is not body and other.received_bytes == 0)
+            first = next(silent, None) or next(iter(self._arriving), body)
             if first is body:
                 raise _crowded()
             first.give_way()
@@ -76,12 +78,12 @@ class Body:
         "_parts",
         "_pause_seconds",
         "_proto",
-        "_received_bytes",
         "_received_parts",
         "_room",
         "_stream",
         "held_bytes",
         "is_whole",
+        "received_bytes",
     )
 
     def __init__(self, proto: Any, headers: Any, room: Room) -> None:
@@ -94,7 +96,7 @@ class Body:
         self._parts: io.BytesIO | None = None
         self._deadline: asyncio.Timeout | None = None
         self._gave_way = False
-        self._received_bytes = 0
+        self.received_bytes = 0
         self._received_parts = 0
         self._pause_seconds = _FIRST_PAUSE_SECONDS
         # Who waits to be told to go on sends nothing when told no.
@@ -183,7 +185,7 @@ class Body:
 
     async def _next(self) -> bytes | None:
         """Return the next part, None after the last. Who sends nothing but crumbs is listened to ever more rarely."""
-        if (self._received_parts - _CRUMBS) * _CRUMB_BYTES > self._received_bytes:
+        if (self._received_parts - _CRUMBS) * _CRUMB_BYTES > self.received_bytes:
             await asyncio.sleep(self._pause_seconds)
             self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
         if self._stream is None:
@@ -194,6 +196,6 @@ class Body:
         except StopAsyncIteration:
             self.is_whole = True
             return None
-        self._received_bytes += len(part)
+        self.received_bytes += len(part)
         self._received_parts += 1
         return part

@@ -145,9 +145,9 @@ def _environment(scope: Any, verified: Verified | None) -> dict[str, Any]:
     environment: dict[str, Any] = {
         "REQUEST_METHOD": scope.method,
         "SCRIPT_NAME": "",
-        # PEP 3333: bytes in the guise of Latin-1.
+        # PEP 3333: bytes in the guise of Latin-1, here and in the query.
         "PATH_INFO": scope.path.encode("utf-8", "surrogateescape").decode("latin-1"),
-        "QUERY_STRING": scope.query_string,
+        "QUERY_STRING": scope.query_string.encode("utf-8", "surrogateescape").decode("latin-1"),
         "SERVER_NAME": "receiver",
         "SERVER_PORT": "0",
         "SERVER_PROTOCOL": "HTTP/" + scope.http_version,

@@ -12,6 +12,8 @@ from typing import Any
 
 from flask import Response, request
 
+from receiver.errors import JournalError
+
 Steps = Generator[Any, Any, Response]
 """Yields futures, returns the response."""
 
@@ -50,6 +52,8 @@ def block(steps: Steps) -> Response:
         while True:
             try:
                 result = future.result(_LONGEST_WAIT_SECONDS)
+            except TimeoutError:
+                future = steps.throw(JournalError("the journal did not answer in time"))
             except Exception as error:  # noqa: BLE001 - it belongs to the code that waits, which decides
                 future = steps.throw(error)
             else:

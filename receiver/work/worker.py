@@ -118,6 +118,8 @@ class Worker:
                 removed = self._parts.prune(self._parts.clock())
             except ReceiverError as error:
                 _log.warning("journal not pruned", extra={"problem": str(error)})
+            except Exception:  # noqa: BLE001 - whatever it was, the next time has to come
+                _log.exception("journal not pruned")
             else:
                 _log.info("journal pruned", extra={"deliveries": removed})
 
@@ -127,3 +129,5 @@ class Worker:
                 self._dispatcher.renew_leases()
             except ReceiverError as error:
                 _log.warning("leases not renewed", extra={"problem": str(error)})
+            except Exception:  # noqa: BLE001 - as above
+                _log.exception("leases not renewed")

@@ -91,6 +91,8 @@ class BatchWriter(Generic[Item, Result]):
         self._changed = threading.Condition()
         self._awaited = 0
         self._closed = False
+        self.failing = False
+        """Whether the last item was not written: refused, or its batch not committed."""
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -103,6 +105,7 @@ class BatchWriter(Generic[Item, Result]):
             if self._closed:
                 raise JournalError("the journal is closed: this process is stopping")
             if len(self._items) >= self._capacity:
+                self.failing = True
                 raise JournalError("the journal cannot keep up", retry_after_seconds=5)
             future = self._completions.create() if wait else None
             self._items.append((item, future))
@@ -128,6 +131,7 @@ class BatchWriter(Generic[Item, Result]):
                 results = [answer for _, answer in zip(batch, answers, strict=True)]
             except Exception as caught:  # noqa: BLE001 - whoever waits must learn of any failure; the thread has to live on
                 error = caught
+            self.failing = error is not None
             waiting = [
                 (future, result, error)
                 for (_, future), result in zip(batch, results, strict=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,7 +85,7 @@ def create_app(plane: Plane, *, path: str) -> Flask:
     @app.post(path)
     def webhook() -> Response:
         verified = request.environ.get(VERIFIED) or _verify(plane.gate)
-        return plane.run(_webhook(plane, health, verified, request.environ))
+        return plane.run(_webhook(plane, verified, request.environ))
 
     @app.get("/healthz")
     def healthz() -> Response:
@@ -119,29 +120,11 @@ class _Health:
 
     def __init__(self, plane: Plane) -> None:
         self._plane = plane
-        self._failing = False
         self._probing = False
-
-    def store(self, delivery: NewDelivery) -> Generator[Any, Receipt, Receipt]:
-        """Return once the delivery is on disk; raises JournalError."""
-        try:
-            receipt = yield self._plane.writer.submit(delivery)
-        except JournalError:
-            self._failing = True
-            raise
-        self._failing = False
-        return receipt
-
-    def note(self, delivery: NewDelivery) -> None:
-        """Keep an ignored delivery for the record; it is no loss if that cannot be done."""
-        try:
-            self._plane.writer.submit(delivery, wait=False)
-        except JournalError:
-            self._failing = True
 
     def check(self) -> Generator[Any, Receipt, None]:
         """Raise JournalError while the journal takes no writes."""
-        if not self._failing:
+        if not self._plane.writer.failing:
             return
         # One question at a time: a flood of probes must not fill the queue that deliveries need.
         if self._probing:
@@ -149,7 +132,9 @@ class _Health:
         self._probing = True
         try:
             probe = Envelope(event="readiness", guid="")
-            yield from self.store(NewDelivery(probe, self._plane.clock(), "readiness", "asked after a failed write"))
+            yield self._plane.writer.submit(
+                NewDelivery(probe, self._plane.clock(), "readiness", "asked after a failed write")
+            )
         finally:
             self._probing = False
 
@@ -162,10 +147,10 @@ def _readiness(health: _Health) -> Steps:
     return respond(200, {"status": "ready"})
 
 
-def _webhook(plane: Plane, health: _Health, verified: Verified, environ: dict[str, Any]) -> Steps:
+def _webhook(plane: Plane, verified: Verified, environ: dict[str, Any]) -> Steps:
     facts: dict[str, Any] = {}
     try:
-        answer = yield from _deliver(plane, health, verified, environ, facts)
+        answer = yield from _deliver(plane, verified, environ, facts)
     except RejectedError as error:
         answer = _Answer(error.status, error.reason, {"error": error.reason, "detail": error.detail})
     except JournalError:
@@ -186,7 +171,7 @@ def _verify(gate: Gate) -> Verified:
 
 
 def _deliver(
-    plane: Plane, health: _Health, verified: Verified, environ: dict[str, Any], facts: dict[str, Any]
+    plane: Plane, verified: Verified, environ: dict[str, Any], facts: dict[str, Any]
 ) -> Generator[Any, Receipt, _Answer]:
     """Decide on a verified delivery and keep it; `facts` is filled with what the log should say of it."""
     payload = payload_of(verified.body, environ.get("CONTENT_TYPE"), environ.get("HTTP_CONTENT_ENCODING"))
@@ -202,10 +187,12 @@ def _deliver(
     if push:
         facts |= {"ref": push.ref, "sha": push.head_sha}
     if not delivery.wanted:
-        health.note(delivery)
+        # Kept for the record; where that cannot be done, nothing is lost.
+        with suppress(JournalError):
+            plane.writer.submit(delivery, wait=False)
         ignored = {"delivery": envelope.guid, "result": IGNORED, "reason": delivery.reason, "detail": delivery.detail}
         return _Answer(200, delivery.reason, ignored)
-    receipt = yield from health.store(delivery)
+    receipt: Receipt = yield plane.writer.submit(delivery)
     facts["runs"] = [job.run_name for job in receipt.jobs]
     runs = [{"trigger": job.trigger, "run": job.run_name, "state": job.state} for job in receipt.jobs]
     body: dict[str, Any] = {"delivery": envelope.guid, "result": receipt.result, "runs": runs}

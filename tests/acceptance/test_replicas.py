@@ -79,6 +79,7 @@ def replicas(
     run_namespace: str,
     tmp_path: Path,
 ) -> Iterator[Replicas]:
+    server.ensure_started()
     with server.database() as database:
         replicas = Replicas(tmp_path, database, kubeconfig=control_plane.kubeconfig, namespace=run_namespace)
         try:
@@ -159,7 +160,8 @@ def test_a_database_that_crashes_under_load_loses_nothing_and_comes_back_by_itse
             wait_until(lambda: sum(each.acknowledged for each in sent) > PUSHES // 8, what="some acknowledgements")
             server.stop(how=signal.SIGQUIT)
             wait_until(lambda: any(503 in each.statuses for each in sent), what="a refusal")
-            assert [replicas.ready(pod) for pod in replicas.pods] == [503, 503]
+            # Each learns of it by the first push that it cannot store.
+            wait_until(lambda: [replicas.ready(pod) for pod in replicas.pods] == [503, 503], what="both to be unready")
             time.sleep(AWAY_SECONDS)  # the outage itself
             server.start()
             back.set()

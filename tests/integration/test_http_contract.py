@@ -646,6 +646,17 @@ def test_a_locked_journal_is_answered_503_until_it_is_free_again(plane: PublicPl
     assert (answer.status, answer.json["result"]) == (202, "accepted")
 
 
+def test_an_ignored_push_that_cannot_be_kept_is_answered_all_the_same_and_seen_by_readiness(plane: PublicPlane) -> None:
+    lock = sqlite_module().connect(plane.journal.file, isolation_level=None)
+    try:
+        lock.execute("BEGIN IMMEDIATE")
+        assert plane.deliver(signed(ref="refs/heads/private/x")).status == 200
+        eventually(lambda: plane.deliver(Delivery(method="GET", path="/readyz")).status == 503, what="unreadiness")
+    finally:
+        lock.close()
+    assert plane.deliver(Delivery(method="GET", path="/readyz")).status == 200
+
+
 def test_a_full_disk_is_answered_503_and_nothing_is_half_written(front_plane: FrontPlane) -> None:
     fence(front_plane)
     before = front_plane.journal.counts()

@@ -178,6 +178,11 @@ class PostgreSQL:
         self._watchdog.add(self._process.pid)
         eventually(self._answers, what=f"PostgreSQL to answer; see {self.folder}/log", seconds=30)
 
+    def ensure_started(self) -> None:
+        """Start the server again when a test that crashed it has failed before it could."""
+        if self._process is None:
+            self.start()
+
     def stop(self, *, how: signal.Signals = signal.SIGINT) -> None:
         """Stop the server: SIGINT ends all connections, SIGQUIT (`immediate`) is a crash that recovery has to mend."""
         if self._process is None:

@@ -10,6 +10,7 @@ import pytest
 
 from receiver.errors import JournalError
 from receiver.journal.writer import BatchWriter, LoopCompletions
+from tests.support.waiting import eventually
 
 
 class Database:
@@ -115,6 +116,29 @@ def test_more_than_the_capacity_is_refused_at_once(database: Database, writer: B
     database.open.set()
     assert accepted[-1].result(10) == 2990
     assert writer.submit(301).result(10) == 3010
+
+
+def test_the_writer_fails_from_the_first_item_that_is_not_written_to_the_next_that_is(
+    database: Database, writer: BatchWriter[int, int]
+) -> None:
+    assert not writer.failing
+    database.error = JournalError("the disk is full")
+    writer.submit(1, wait=False)
+    eventually(lambda: writer.failing, what="the failure of an item that nobody waits for")
+    database.error = None
+    writer.submit(2).result(10)
+    assert not writer.failing
+
+
+def test_a_refusal_for_want_of_room_counts_as_a_failure(database: Database, writer: BatchWriter[int, int]) -> None:
+    busy(database, writer)
+    accepted = [writer.submit(number) for number in range(300)]
+    with pytest.raises(JournalError):
+        writer.submit(300, wait=False)
+    assert writer.failing
+    database.open.set()
+    accepted[-1].result(10)
+    assert not writer.failing
 
 
 def test_closing_writes_what_is_queued_and_then_takes_nothing(

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, case, delete, func, select, update
 
+from receiver.journal.changes import FREE, IN_DOUBT, Change, Job, StartedJob
 from receiver.journal.engine import reading, writing
 from receiver.journal.intake import transition_row
 from receiver.journal.schema import (
@@ -30,112 +30,6 @@ from receiver.journal.untrusted import LONGEST_PAYLOAD_BYTES, reading_rows, requ
 
 _CHUNK = 500  # parameters in one IN list
 _STARTED_COLUMNS = (jobs.c.id, jobs.c.job_key, jobs.c.trigger, jobs.c.guid, jobs.c.run_name, jobs.c.run_uid)
-_FREE = 0.0
-_IN_DOUBT = 1.0
-"""A `lease_until` of 0 says: no run of this job can exist. Any other, run out or not: it may, so it counts as active."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A claimed job: what to do, and the lease under which it may be done. `payload` is None when it was pruned or is damaged.
-
-    `in_doubt` is whether an earlier attempt may have made the run, its reply lost.
-    """
-
-    id: int
-    key: bytes
-    push_key: bytes
-    trigger: str
-    generation: int
-    guid: str
-    repository: str
-    ref: str
-    head_sha: str
-    waiting_since: float
-    attempts: int
-    lease: int
-    salt: int
-    payload: bytes | None = field(repr=False)
-    in_doubt: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class StartedJob:
-    """A job whose run exists."""
-
-    id: int
-    key: bytes
-    trigger: str
-    guid: str
-    run_name: str
-    run_uid: str
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One step of one job: `values` are columns of `jobs`; a change of state is logged with its reason.
-
-    `lease` is the lease that has to be held still; None where the state alone guards (a started job needs no lease).
-    """
-
-    job: Job | StartedJob
-    expected: str
-    state: str
-    reason: str
-    at: float
-    values: dict[str, Any]
-    lease: int | None = None
-
-
-def started(job: Job, *, run_name: str, run_uid: str, at: float) -> Change:
-    """The run exists."""
-    values = {"run_name": run_name, "run_uid": run_uid, "started_at": at, "lease_until": _FREE}
-    return Change(job, WAITING, STARTED, "created", at, values, job.lease)
-
-
-def postponed(job: Job, *, due_at: float, reason: str, at: float, counts: bool, in_doubt: bool) -> Change:
-    """The step failed and may work later; `counts` is whether it uses up the job's patience, `in_doubt` whether it was done."""
-    values = {
-        "due_at": due_at,
-        # A refusal now says nothing about an attempt before whose reply was lost.
-        "lease_until": _IN_DOUBT if in_doubt or job.in_doubt else _FREE,
-        "attempts": job.attempts + int(counts),
-        "message": reason,
-    }
-    return Change(job, WAITING, WAITING, reason, at, values, job.lease)
-
-
-def salted(job: Job, *, at: float) -> Change:
-    """A foreign object has the name: try at once under another."""
-    values = {"salt": job.salt + 1, "due_at": at, "lease_until": _FREE}
-    return Change(job, WAITING, WAITING, "name taken by a foreign object", at, values, job.lease)
-
-
-def died(job: Job, *, reason: str, message: str, at: float) -> Change:
-    """Trying again cannot help: a person has to change something."""
-    # A death leaves the doubt: should the job live again, its lost run still counts.
-    values = {
-        "reason": reason,
-        "message": message,
-        "lease_until": _IN_DOUBT if job.in_doubt else _FREE,
-        "finished_at": at,
-    }
-    return Change(job, WAITING, DEAD, reason, at, values, job.lease)
-
-
-def finished(
-    job: StartedJob,
-    *,
-    result: str,
-    reason: str,
-    message: str,
-    failed_task: str | None,
-    at: float,
-    corrects: bool = False,
-) -> Change:
-    """The run has an outcome; `corrects` is whether the journal says another already."""
-    values = {"result": result, "reason": reason, "message": message, "failed_task": failed_task, "finished_at": at}
-    return Change(job, FINISHED if corrects else STARTED, FINISHED, reason or result, at, values)
 
 
 class Jobs:
@@ -190,7 +84,7 @@ class Jobs:
             for job in sorted(held, key=lambda each: each.id):
                 still = (jobs.c.id == job.id) & (jobs.c.lease == job.lease) & (jobs.c.state == WAITING)
                 # A recorded step has given its lease back; renewing it late would only delay the next attempt.
-                still &= jobs.c.lease_until > _IN_DOUBT
+                still &= jobs.c.lease_until > IN_DOUBT
                 connection.execute(update(jobs).where(still).values(lease_until=until))
 
     def apply(self, changes: Sequence[Change]) -> list[bool]:
@@ -203,7 +97,7 @@ class Jobs:
 
     def release(self, held: Iterable[Job]) -> None:
         """Give leases back, so that nobody has to wait for them to run out."""
-        self.renew(held, until=_IN_DOUBT)
+        self.renew(held, until=IN_DOUBT)
 
     def summary(self) -> tuple[dict[str, int], float | None, float | None]:
         """Return the number of jobs by state, since when the oldest waiting one waits, and when the last delivery came in."""
@@ -237,13 +131,13 @@ class Jobs:
 def _claimable(connection: Connection, *, now: float, limit: int, max_active: Mapping[str, int]) -> list[int]:
     due = (jobs.c.state == WAITING) & (jobs.c.due_at <= now) & (jobs.c.lease_until <= now)
     bounded = list(max_active)
-    free = due & (jobs.c.trigger.not_in(bounded) | (jobs.c.lease_until > _FREE)) if bounded else due
+    free = due & (jobs.c.trigger.not_in(bounded) | (jobs.c.lease_until > FREE)) if bounded else due
     found = list(
         connection.execute(select(jobs.c.id).where(free).order_by(jobs.c.due_at, jobs.c.id).limit(limit)).scalars()
     )
     if not bounded:
         return found
-    exists = (jobs.c.state == STARTED) | ((jobs.c.state == WAITING) & (jobs.c.lease_until > _FREE))
+    exists = (jobs.c.state == STARTED) | ((jobs.c.state == WAITING) & (jobs.c.lease_until > FREE))
     counts = (
         select(jobs.c.trigger, func.count().label("active"))
         .where(exists, jobs.c.trigger.in_(bounded))
@@ -261,14 +155,14 @@ def _in_turns(due: ColumnElement[bool], room: int) -> Select[tuple[int]]:
     """The oldest job of each branch, then the second of each, and so on; the branch that was served last comes last."""
     turn = func.row_number().over(partition_by=(jobs.c.repository_id, jobs.c.ref), order_by=(jobs.c.due_at, jobs.c.id))
     columns = (jobs.c.id, jobs.c.trigger, jobs.c.repository_id, jobs.c.ref, jobs.c.due_at)
-    ranked = select(*columns, turn.label("turn")).where(due, jobs.c.lease_until == _FREE).subquery()
+    ranked = select(*columns, turn.label("turn")).where(due, jobs.c.lease_until == FREE).subquery()
     other = jobs.alias()
     branch = [other.c[name] == ranked.c[name] for name in ("trigger", "repository_id", "ref")]
     served = select(func.coalesce(func.max(other.c.started_at), 0.0)).where(*branch).scalar_subquery()
     in_hand = (
         select(func.count())
         .select_from(other)
-        .where(*branch, other.c.started_at.is_(None), other.c.state == WAITING, other.c.lease_until > _FREE)
+        .where(*branch, other.c.started_at.is_(None), other.c.state == WAITING, other.c.lease_until > FREE)
         .scalar_subquery()
     )
     order = (ranked.c.turn + in_hand, served, ranked.c.due_at, ranked.c.id)
@@ -311,7 +205,7 @@ def _job(row: Row[Any], longest_payload_bytes: int) -> Job:
         lease=row.lease + 1,
         salt=row.salt,
         payload=unpacked(row.body, limit_bytes=longest_payload_bytes),
-        in_doubt=row.lease_until > _FREE,
+        in_doubt=row.lease_until > FREE,
     )
 
 

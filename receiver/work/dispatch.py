@@ -21,8 +21,9 @@ from receiver.core.pipelinerun import RunIdentity, build_manifest
 from receiver.core.retry import retry_delay
 from receiver.core.triggers import Trigger, decide
 from receiver.errors import OutageError, PermanentError, ReceiverError, RejectedError, TamperedError, TransientError
-from receiver.journal import jobs as journal
-from receiver.journal.jobs import Change, Job, Jobs
+from receiver.journal import changes
+from receiver.journal.changes import Change, Job
+from receiver.journal.jobs import Jobs
 from receiver.journal.writer import BatchWriter
 from receiver.work.circuit import Circuit
 
@@ -148,7 +149,7 @@ class Dispatcher:
             if not self.circuit.is_open or job is self._probe:
                 return None
         now = self._clock()
-        return journal.postponed(job, due_at=now, reason=self._why_away, at=now, counts=False, in_doubt=False)
+        return changes.postponed(job, due_at=now, reason=self._why_away, at=now, counts=False, in_doubt=False)
 
     def attempt(self, job: Job) -> Change:
         """Try once to make the job's run; return what has to be recorded."""
@@ -166,7 +167,7 @@ class Dispatcher:
             self._answered()
             if job.salt < _MOST_SALTS:
                 _log.warning("run name taken", extra={**_facts(job), "problem": str(error)})
-                return journal.salted(job, at=self._clock())
+                return changes.salted(job, at=self._clock())
             return self._dead(job, "name-taken", str(error))
         except OutageError as error:
             return self._away(job, error)
@@ -181,7 +182,7 @@ class Dispatcher:
         self._report_started(max(0.0, now - job.waiting_since))
         metadata = run["metadata"]
         _log.info("run created", extra={**_facts(job), "run": metadata["name"], "namespace": metadata["namespace"]})
-        return journal.started(job, run_name=metadata["name"], run_uid=metadata["uid"], at=now)
+        return changes.started(job, run_name=metadata["name"], run_uid=metadata["uid"], at=now)
 
     def _manifest(self, job: Job) -> dict[str, Any]:
         trigger = self._triggers.get(job.trigger)
@@ -203,7 +204,7 @@ class Dispatcher:
             self._why_away = str(error)
         if news:
             _log.warning("cluster away, jobs wait", extra={"problem": str(error)})
-        return self._given_up(job, error) or journal.postponed(
+        return self._given_up(job, error) or changes.postponed(
             job, due_at=now, reason=str(error), at=now, counts=False, in_doubt=error.in_doubt
         )
 
@@ -211,7 +212,7 @@ class Dispatcher:
         now = self._clock()
         delay = retry_delay(job.attempts + 1, random=random.random(), retry_after_seconds=error.retry_after_seconds)  # noqa: S311 - jitter
         _log.warning("job postponed", extra={**_facts(job), "problem": str(error), "delay_seconds": round(delay, 1)})
-        return self._given_up(job, error) or journal.postponed(
+        return self._given_up(job, error) or changes.postponed(
             job, due_at=now + delay, reason=str(error), at=now, counts=True, in_doubt=error.in_doubt
         )
 
@@ -223,7 +224,7 @@ class Dispatcher:
 
     def _dead(self, job: Job, reason: str, message: str) -> Change:
         _log.error("job dead", extra={**_facts(job), "reason": reason, "problem": message})
-        return journal.died(job, reason=reason, message=message, at=self._clock())
+        return changes.died(job, reason=reason, message=message, at=self._clock())
 
     def _answered(self) -> None:
         with self._lock:

@@ -18,7 +18,8 @@ from receiver.clients.cluster import Cluster, WatchExpiredError
 from receiver.core.outcomes import DELETED, FAILED, Outcome, failed_task, read_outcome
 from receiver.core.pipelinerun import KEY
 from receiver.errors import NotFoundError, OutageError, PermanentError, ReceiverError
-from receiver.journal.jobs import Change, Jobs, StartedJob, finished
+from receiver.journal.changes import Change, StartedJob, finished
+from receiver.journal.jobs import Jobs
 from receiver.journal.writer import BatchWriter
 
 _log = logging.getLogger(__name__)

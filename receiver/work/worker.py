@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from receiver.clients.cluster import Cluster
 from receiver.core.triggers import Trigger
 from receiver.errors import JournalError, ReceiverError, TamperedError
-from receiver.journal.jobs import Change, Jobs
+from receiver.journal.changes import Change
+from receiver.journal.jobs import Jobs
 from receiver.journal.wake import Alarm
 from receiver.journal.writer import BatchWriter
 from receiver.settings import WorkSettings

@@ -35,9 +35,10 @@ from receiver.core.identity import job_key
 from receiver.core.params import ParamReader
 from receiver.core.triggers import Trigger, decide
 from receiver.errors import TransientError
+from receiver.journal.changes import Change
 from receiver.journal.engine import reading
 from receiver.journal.intake import ACCEPTED, DUPLICATE, Intake, NewDelivery, Wanted
-from receiver.journal.jobs import Change, Jobs
+from receiver.journal.jobs import Jobs
 from receiver.journal.prune import Retention, prune
 from receiver.journal.queries import Records
 from receiver.journal.schema import DEAD, FINISHED, STARTED, WAITING, jobs

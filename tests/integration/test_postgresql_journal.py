@@ -18,11 +18,12 @@ from sqlalchemy.engine import URL
 
 from receiver.core.identity import job_key
 from receiver.errors import ConflictError, JournalError, PermanentError, SettingsError, TamperedError
+from receiver.journal.changes import Change, Job, died, finished, postponed, started
 from receiver.journal.copying import copy_journal
 from receiver.journal.engine import open_engine, reading, writing
 from receiver.journal.guard import check_objects, guard
 from receiver.journal.intake import ACCEPTED, DUPLICATE, Intake, NewDelivery, Receipt, Wanted
-from receiver.journal.jobs import Change, Job, Jobs, died, finished, postponed, started
+from receiver.journal.jobs import Jobs
 from receiver.journal.migrate import check_version, migrate
 from receiver.journal.prune import Retention, prune
 from receiver.journal.queries import Records

@@ -16,8 +16,9 @@ from typing import Any
 
 from receiver.cli.main import receiver
 from receiver.clients.cluster import Cluster
+from receiver.journal.changes import Change
 from receiver.journal.intake import Intake, NewDelivery, _Plan
-from receiver.journal.jobs import Change, Jobs
+from receiver.journal.jobs import Jobs
 from receiver.journal.schema import DEAD, FINISHED, STARTED, WAITING
 from receiver.work.dispatch import Dispatcher
 

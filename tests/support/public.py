@@ -20,9 +20,10 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
 
 from receiver.core.triggers import compile_triggers
+from receiver.journal.changes import Job, StartedJob, died, finished, started
 from receiver.journal.engine import journal_url, open_engine, reading
 from receiver.journal.intake import Intake
-from receiver.journal.jobs import Job, Jobs, StartedJob, died, finished, started
+from receiver.journal.jobs import Jobs
 from receiver.journal.migrate import migrate
 from receiver.journal.queries import DeliveryRecord, Records
 from receiver.journal.schema import metadata

@@ -14,7 +14,8 @@ from receiver.clients.cluster import Cluster, TakenError
 from receiver.core.pipelinerun import KEY, PREFIX
 from receiver.core.triggers import Trigger
 from receiver.errors import NotFoundError, OutageError, PermanentError, TransientError
-from receiver.journal.jobs import Change, Jobs
+from receiver.journal.changes import Change
+from receiver.journal.jobs import Jobs
 from receiver.journal.writer import BatchWriter
 from receiver.work.dispatch import Dispatcher, Limits
 from receiver.work.follow import Follower

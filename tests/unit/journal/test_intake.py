@@ -19,8 +19,9 @@ from sqlalchemy import Engine, event
 
 from receiver.core.identity import job_key, run_name
 from receiver.errors import JournalError
+from receiver.journal.changes import died, finished, started
 from receiver.journal.intake import ACCEPTED, DUPLICATE, IGNORED, PRUNED, Intake, JobView, NewDelivery, Receipt
-from receiver.journal.jobs import Jobs, died, finished, started
+from receiver.journal.jobs import Jobs
 from receiver.journal.schema import (
     DEAD,
     FINISHED,

@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import Engine, update
 
 from receiver.errors import JournalError
+from receiver.journal.changes import Change, Job, died, finished, postponed, salted, started
 from receiver.journal.intake import Wanted
-from receiver.journal.jobs import Change, Job, Jobs, died, finished, postponed, salted, started
+from receiver.journal.jobs import Jobs
 from receiver.journal.queries import Records
 from receiver.journal.schema import DEAD, FINISHED, STARTED, WAITING, jobs, pushes, revivals, transitions
 from tests.support.journals import NOW, count, delivery, rows, run_sql, take

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import Engine
 
+from receiver.journal.changes import StartedJob, finished, started
 from receiver.journal.engine import reading
 from receiver.journal.intake import ACCEPTED
-from receiver.journal.jobs import Jobs, StartedJob, finished, started
+from receiver.journal.jobs import Jobs
 from receiver.journal.prune import Retention, prune
 from receiver.journal.schema import deliveries
 from tests.support.journals import NOW, delivery, ignored, rows, take

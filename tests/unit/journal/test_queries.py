@@ -6,8 +6,9 @@ import pytest
 from sqlalchemy import Engine
 
 from receiver.errors import NotFoundError, PermanentError
+from receiver.journal.changes import died
 from receiver.journal.intake import Wanted
-from receiver.journal.jobs import Jobs, died
+from receiver.journal.jobs import Jobs
 from receiver.journal.queries import Records
 from receiver.journal.schema import REPLAY, WAITING, deliveries, jobs, keys
 from tests.support.journals import NOW, count, delivery, ignored, rows, run_sql, take

@@ -15,9 +15,10 @@ from sqlalchemy import Engine, update
 from receiver.core.events import decode_push
 from receiver.core.identity import is_job_of, job_key
 from receiver.errors import TamperedError
+from receiver.journal.changes import Job, finished, started
 from receiver.journal.guard import guard
 from receiver.journal.intake import ACCEPTED, DUPLICATE, PRUNED
-from receiver.journal.jobs import Job, Jobs, finished, started
+from receiver.journal.jobs import Jobs
 from receiver.journal.prune import Retention, prune
 from receiver.journal.queries import Records
 from receiver.journal.schema import jobs, pushes, revivals

@@ -16,7 +16,8 @@ from receiver.core.filters import PushFilter
 from receiver.core.params import ParamReader, ParamRule
 from receiver.core.pipelinerun import KEY
 from receiver.core.triggers import Trigger
-from receiver.journal.jobs import Change, Jobs
+from receiver.journal.changes import Change
+from receiver.journal.jobs import Jobs
 from receiver.journal.schema import DEAD, STARTED, WAITING, jobs, pushes, transitions
 from receiver.journal.writer import BatchWriter
 from receiver.settings.model import ClusterSettings

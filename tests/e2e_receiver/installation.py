@@ -51,7 +51,7 @@ class Installation:
         kubectl("apply", "--server-side", "--force-conflicts", "-k", str(self.folder))
         if self.journal_urls:
             _apply_secret("receiver-journal", self.journal_urls)
-        self.write_secret({"github": self.secret, "github-previous": self.secret})
+        self.write_secret({"github": self.secret})
         self.wait_ready()
         (node, *_) = self.cluster.items("/api/v1/nodes")
         host = next(a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP")

@@ -18,12 +18,11 @@ _PORT = [
 def write_overlay(folder: Path, *, overlay: str, image: str) -> None:
     """Write kustomization.yaml, receiver.yaml and the templates into a folder.
 
-    A second secret file, for the rotation; and pushes to held/** start runs that Tekton holds, which cost the cluster nothing.
+    Pushes to held/** start runs that Tekton holds, which cost the cluster nothing.
     """
     # YAML 1.1, which PyYAML speaks, reads a bare `on` as true.
     text = (CHECKOUT / "config" / "receiver.yaml").read_text().replace("\n  on:", "\n  'on':")
     config: dict[str, Any] = yaml.safe_load(text)
-    config["serve"]["secrets"] = ["secrets/github", "secrets/github-previous"]
     (real,) = config["triggers"]
     held = {**real, "name": "held", "template": "pipelineruns/held.yaml", "on": {"push": {"branches": ["held/**"]}}}
     real["on"]["push"]["branches"].append("!held/**")

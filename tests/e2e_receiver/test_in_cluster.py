@@ -134,14 +134,14 @@ def test_a_rotation_of_the_secret_refuses_no_delivery(installation: Installation
     ping = b'{"zen":"Design for failure.","hook_id":1}'
     assert installation.deliver(ping, secret=new, event="ping").status == 401
 
-    installation.write_secret({"github": new, "github-previous": old})
+    installation.write_secret({"github": old, "github-new": new})
 
     def arrived() -> bool:
         assert installation.deliver(ping, secret=old, event="ping").status == 200
         return installation.deliver(ping, secret=new, event="ping").status == 200
 
     eventually(arrived, what="the new secret", seconds=120)
-    installation.write_secret({"github": new, "github-previous": new})
+    installation.write_secret({"github": new})
     installation.secret = new
 
     def old_is_gone() -> bool:

@@ -1,4 +1,4 @@
-"""Secret files: rotation as Kubernetes does it, and nothing that shows a secret."""
+"""Secrets in single files: rotation as Kubernetes does it, and nothing that shows a secret."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from receiver.serve.gate import Gate
 from receiver.serve.secrets import SecretFiles
 from receiver.settings import load_settings
 from tests.support.folders import settings_in, trigger, write_folder
+from tests.support.secret_volume import SecretVolume
 
 BODY = b"body"
 
@@ -35,33 +36,12 @@ def clock() -> Clock:
     return Clock()
 
 
-class Volume:
-    """A folder with the files of a Secret, as the kubelet mounts and updates it: links over a `..data` that is renamed."""
-
-    def __init__(self, folder: Path, content: bytes) -> None:
-        self.folder = folder
-        self._version = 0
-        folder.mkdir()
-        self.update(content)
-        (folder / "github").symlink_to("..data/github")
-
-    def update(self, content: bytes | None) -> None:
-        """Put a new version in place in one step; without content the file is gone."""
-        self._version += 1
-        version = self.folder / f"..v{self._version}"
-        version.mkdir()
-        if content is not None:
-            (version / "github").write_bytes(content)
-        (self.folder / "..data_tmp").symlink_to(version.name)
-        (self.folder / "..data_tmp").rename(self.folder / "..data")
-
-
 def secrets(folder: Path, clock: Clock, **what: Any) -> SecretFiles:
     return SecretFiles(settings_in(folder, **what), clock=clock)
 
 
-def mounted(tmp_path: Path, clock: Clock, content: bytes = b"first") -> tuple[Volume, SecretFiles]:
-    volume = Volume(tmp_path / "volume", content)
+def mounted(tmp_path: Path, clock: Clock, content: bytes = b"first") -> tuple[SecretVolume, SecretFiles]:
+    volume = SecretVolume(tmp_path / "volume", {"github": content})
     file = write_folder(tmp_path / "config", serve={"secrets": [str(volume.folder / "github")]})
     return volume, SecretFiles(load_settings(file, {}), clock=clock)
 
@@ -72,13 +52,13 @@ def signs(files: SecretFiles, key: bytes) -> bool:
 
 def test_a_rotation_is_seen_within_a_second_and_at_once_when_asked(tmp_path: Path, clock: Clock) -> None:
     volume, files = mounted(tmp_path, clock)
-    volume.update(b"second")
+    volume.write({"github": b"second"})
     assert not files.look()
     assert signs(files, b"first")
     clock.now += 1.0
     assert files.look()
     assert (signs(files, b"first"), signs(files, b"second")) == (False, True)
-    volume.update(b"third")
+    volume.write({"github": b"third"})
     assert files.look(at_once=True)
     assert signs(files, b"third")
     assert not files.look(at_once=True)
@@ -89,7 +69,7 @@ def test_a_delivery_that_is_signed_with_the_newest_secret_is_never_refused(tmp_p
     gate = Gate(files, max_body_bytes=1_024)
     for number in range(20):
         key = b"secret %d" % number
-        volume.update(key)
+        volume.write({"github": key})
         assert gate.body(BODY, parse_signature(sign(key, BODY))).signers
 
 
@@ -127,14 +107,14 @@ def test_a_file_that_is_gone_or_empty_keeps_its_last_secret_and_says_so_once(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, content: bytes | None
 ) -> None:
     volume, files = mounted(tmp_path, clock, b"hunter2")
-    volume.update(content)
+    volume.write({} if content is None else {"github": content})
     for _ in range(3):
         assert not files.look(at_once=True)
     assert signs(files, b"hunter2")
     (record,) = caplog.records
     assert (record.levelno, record.getMessage()) == (logging.ERROR, "secret kept as it was")
     assert record.__dict__["file"].endswith("/github")
-    volume.update(b"back")
+    volume.write({"github": b"back"})
     assert files.look(at_once=True)
     assert (signs(files, b"hunter2"), signs(files, b"back")) == (False, True)
 
@@ -211,9 +191,9 @@ def test_no_secret_shows_in_a_repr_an_error_or_the_log(
     gate = Gate(files, max_body_bytes=1_024)
     verified = gate.body(BODY, parse_signature(sign(b"hunter2", BODY)))
     shown = repr(files) + repr(files.verifier) + repr(verified) + repr(vars(gate))
-    volume.update(b"hunter3")
+    volume.write({"github": b"hunter3"})
     files.look(at_once=True)
-    volume.update(b"")
+    volume.write({"github": b""})
     files.look(at_once=True)
     assert [record.getMessage() for record in caplog.records] == ["secret re-read", "secret kept as it was"]
     everything = shown + "".join(str(vars(record)) for record in caplog.records)

@@ -17,6 +17,7 @@ from receiver.journal.schema import DEAD, REPLAY, WAITING, deliveries, jobs, key
 from receiver.journal.untrusted import unpacked
 
 _SHORTEST_ID = 4
+_LONGEST_NUMBER = 19  # digits; one more would not fit the column
 _ATTEMPTS = 4  # each but the first means that somebody else was quicker meanwhile
 _LONGEST_PAYLOAD_BYTES = 32 * 1024 * 1024  # twice what journal.max_stored_body_bytes can be set to
 
@@ -83,7 +84,7 @@ class Records:
             return [_delivery(connection, row) for row in rows]
 
     def find(self, wanted: str) -> DeliveryRecord:
-        """Return the newest delivery with this number, GUID, or begin of a GUID; raises NotFoundError."""
+        """Return the newest delivery with this number, GUID, or begin of a GUID, in this order; raises NotFoundError."""
         with reading(self._engine) as connection:
             return _delivery(connection, _find(connection, wanted))
 
@@ -175,16 +176,16 @@ def _next_generation(connection: Connection, row: Row[Any], push: Push, wanted: 
 
 
 def _find(connection: Connection, wanted: str) -> Row[Any]:
-    query = select(deliveries).order_by(deliveries.c.id.desc())
-    if wanted.isdecimal() and len(wanted) < 8:
-        query = query.where(deliveries.c.id == int(wanted))
-    elif len(wanted) >= _SHORTEST_ID:
-        query = query.where(deliveries.c.guid.startswith(wanted.lower(), autoescape=True))
-    else:
+    is_number = wanted.isascii() and wanted.isdecimal() and len(wanted) < _LONGEST_NUMBER
+    if not is_number and len(wanted) < _SHORTEST_ID:
         raise NotFoundError(
             f"`{wanted}` is too short for the begin of a GUID; give its number or at least {_SHORTEST_ID} characters"
         )
-    rows = connection.execute(query).all()
+    query = select(deliveries).order_by(deliveries.c.id.desc())
+    rows = connection.execute(query.where(deliveries.c.id == int(wanted))).all() if is_number else []
+    # One GUID in seven begins with four digits.
+    if not rows and len(wanted) >= _SHORTEST_ID:
+        rows = connection.execute(query.where(deliveries.c.guid.startswith(wanted.lower(), autoescape=True))).all()
     if not rows:
         raise NotFoundError(f"there is no delivery `{wanted}`; `receiver deliveries list` shows those that are kept")
     if len({row.guid for row in rows}) > 1:

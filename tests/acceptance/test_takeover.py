@@ -51,6 +51,7 @@ class Attack:
     serve: Engine
     work: Engine
     environment: dict[str, str]
+    older: frozenset[str]
 
     def start(self, *planes: str) -> None:
         for plane in planes:
@@ -91,13 +92,8 @@ class Attack:
         wait_until(lambda: all(row["state"] != "waiting" for row in rows(self.work, jobs)), what="all jobs", seconds=30)
 
     def runs(self) -> list[dict[str, Any]]:
-        """All PipelineRuns of the cluster that carry a receiver's key and are younger than this test's namespace."""
-        begin = self.api.get("v1", "Namespace", self.namespace)["metadata"]["creationTimestamp"]
-        return [
-            run
-            for run in self.api.list(V1, "PipelineRun")
-            if KEY in (run["metadata"].get("annotations") or {}) and run["metadata"]["creationTimestamp"] >= begin
-        ]
+        """All PipelineRuns of the whole cluster that carry a receiver's key and were not there before."""
+        return [run for run in runs_with_key(self.api) if run["metadata"]["uid"] not in self.older]
 
     def expect_alive(self) -> None:
         """A push after all this still becomes a run."""
@@ -105,6 +101,11 @@ class Attack:
         assert send(self.planes, pushed) == 202
         (name,) = pushed.runs
         wait_until(lambda: self.api.exists(V1, "PipelineRun", name, namespace=self.namespace), what="the next run")
+
+
+def runs_with_key(api: Api) -> list[dict[str, Any]]:
+    runs: list[dict[str, Any]] = api.list(V1, "PipelineRun")
+    return [run for run in runs if KEY in (run["metadata"].get("annotations") or {})]
 
 
 @contextmanager
@@ -132,7 +133,8 @@ def attacking(
         if owner := urls.pop("owner", None):
             planes.environment["RECEIVER__JOURNAL__URL"] = owner
         try:
-            yield Attack(planes, control_plane.api, namespace, serve, work, urls)
+            older = frozenset(run["metadata"]["uid"] for run in runs_with_key(control_plane.api))
+            yield Attack(planes, control_plane.api, namespace, serve, work, urls, older)
         finally:
             planes.stop()
 

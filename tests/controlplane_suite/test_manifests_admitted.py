@@ -18,6 +18,7 @@ from receiver.errors import PermanentError
 from receiver.settings import ClusterSettings
 from tests.controlplane.api import Api, ApiError
 from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.fixtures import make_default_account
 from tests.controlplane.waiting import wait_until
 
 pytestmark = pytest.mark.controlplane
@@ -63,10 +64,7 @@ def namespaces(control_plane: ControlPlane) -> ControlPlane:
         result = kubectl(control_plane, "apply", "--server-side", "--force-conflicts", "-f", str(file))
         assert result.returncode == 0, result.stderr
     for name in (NAMESPACE, RUNS):
-        wait_until(
-            partial(control_plane.api.exists, "v1", "ServiceAccount", "default", namespace=name),
-            what=f"the default ServiceAccount of {name}",
-        )
+        make_default_account(control_plane.api, name)
     return control_plane
 
 

@@ -91,6 +91,13 @@ def test_a_delivery_is_shown_by_its_number_its_guid_or_the_begin_of_it(desk: Des
     assert "new -> waiting: matched" in shown[0]
 
 
+def test_the_begin_of_a_guid_may_be_all_digits_and_a_delivery_of_that_number_comes_first(desk: Desk) -> None:
+    digits = desk.deliver(push_payload(), guid="00021450-92c6-4377-a251-9c77b5283d91")
+    assert desk.json("show", "0002145")["guid"] == digits
+    second = desk.deliver(push_payload(ref="refs/heads/x"))
+    assert desk.json("show", "0002")["guid"] == second
+
+
 def test_a_dead_delivery_shows_the_reason_in_full(desk: Desk) -> None:
     guid = desk.deliver(push_payload())
     desk.plane.journal.kill(guid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from receiver.errors import SettingsError
 from receiver.settings.document import parse_document, read_document
 
 KEYS = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=8)
-SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=20)
+# PyYAML leaves some texts bare that only YAML 1.2 takes for numbers, such as 08 and 1e3.
+TEXTS = st.text(max_size=20).filter(lambda text: not re.match(r"[-+.]?[0-9]", text))
+SCALARS = st.none() | st.booleans() | st.integers() | TEXTS
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=10
 )

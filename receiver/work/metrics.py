@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from receiver import __version__
+from receiver.core.outcomes import DELETED, FAILED, SUCCEEDED
 from receiver.errors import JournalError
 from receiver.journal.jobs import Jobs
 
@@ -34,6 +35,9 @@ class WorkMetrics:
             registry=registry,
         )
         self._ended = Counter("receiver_runs_ended_total", "Runs that ended, by result.", ["result"], registry=registry)
+        for result in (SUCCEEDED, FAILED, DELETED):
+            # From 0 on: Prometheus sees no increase in a series that begins with its first event.
+            self._ended.labels(result)
 
     def called(self, method: str, status: int) -> None:
         """Count a call."""
@@ -60,8 +64,8 @@ class JournalCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the gauges; a journal that does not answer shows as receiver_journal_up 0."""
-        info = GaugeMetricFamily("receiver_build_info", "The version that runs.", labels=["version"])
-        info.add_metric([__version__], 1)
+        info = GaugeMetricFamily("receiver_build_info", "The version that runs.", labels=["version", "plane"])
+        info.add_metric([__version__, "work"], 1)
         yield info
         yield GaugeMetricFamily(
             "receiver_cluster_up",

@@ -76,6 +76,7 @@ def test_every_command_in_readme_is_run(control_plane: ControlPlane, planes: Pla
         "receiver serve": starts,
         "receiver work": starts,
         "receiver check": applied_first(control_plane, planes, in_folder),
+        "receiver check --cluster": applied_first(control_plane, planes, in_folder),
         "receiver explain push.json": in_folder,
         "receiver deliveries list": in_folder,
         "receiver send push.json --url http://127.0.0.1:8000/webhook --secret-file config/secrets/github": in_folder,

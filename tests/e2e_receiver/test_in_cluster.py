@@ -70,6 +70,13 @@ def test_the_initial_steps_migrated_and_checked(installation: Installation) -> N
     assert states == {"journal": 0, "check": 0}
 
 
+def test_the_worker_proves_its_rights_and_templates(installation: Installation) -> None:
+    lines = installation.execute("work", "receiver", "check", "--cluster").splitlines()
+
+    assert [line for line in lines if not line.startswith("ok ")] == []
+    assert len([line for line in lines if "(dry run)" in line]) == 2
+
+
 # ---------------------------------------------------------------- a push
 def test_a_push_by_curl_to_the_service_starts_a_run_once_and_its_outcome_is_listed(installation: Installation) -> None:
     delivery = new_push("main")

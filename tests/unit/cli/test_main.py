@@ -136,6 +136,20 @@ def test_check_offline_refuses_an_empty_secret(run: Run, tmp_path: Path) -> None
     assert (done.code, "the secret file is empty" in done.err) == (2, True)
 
 
+def test_check_of_the_cluster_reads_no_secret_and_needs_a_cluster(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    done = run("--config", write_folder(tmp_path, secrets={}), "check", "--cluster")
+    assert (done.code, "set cluster.kubeconfig" in done.err, "secret" in done.err) == (2, True, False)
+    assert re.fullmatch(r"ok {4}.*receiver.yaml: triggers striv\n", done.out)
+
+
+def test_check_says_that_its_two_halves_exclude_each_other(run: Run, tmp_path: Path) -> None:
+    done = run("--config", write_folder(tmp_path), "check", "--cluster", "--offline")
+    assert (done.code, "leave both out to prove everything" in done.err) == (2, True)
+
+
 def test_check_without_a_cluster_says_what_to_set(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     done = run("--config", write_folder(tmp_path), "check")

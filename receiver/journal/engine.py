@@ -69,7 +69,8 @@ def open_engine(url: URL, *, durable: bool = True, mounts: Path = _MOUNTS) -> En
 
     `durable` makes every SQLite commit reach the disk before it returns (WAL, synchronous=FULL). The private plane
     may do without: each of its steps can be repeated. `mounts` lists what is mounted where, as proc(5) says of
-    mountinfo. Raises SettingsError for an unsafe SQLite or file system.
+    mountinfo. Raises SettingsError for an unsafe SQLite or file system; for a PostgreSQL database whose encoding is not
+    UTF8, whoever connects first gets it.
     """
     file = sqlite_path(url)
     if file is None:
@@ -125,14 +126,34 @@ def _postgresql(url: URL, *, durable: bool) -> Engine:
         "idle_in_transaction_session_timeout": 10_000,
         "synchronous_commit": "on" if durable else "off",
     }
-    return sqlalchemy.create_engine(
+    settings = {
+        **NETWORK,
+        "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+        # Whatever PGCLIENTENCODING or the role says: without an encoding, text would come as bytes.
+        "client_encoding": "UTF8",
+    }
+    engine = sqlalchemy.create_engine(
         url,
         pool_size=4,
         max_overflow=4,
         pool_pre_ping=True,
         pool_timeout=BUSY_TIMEOUT_SECONDS,
-        connect_args={**NETWORK, "options": " ".join(f"-c {name}={value}" for name, value in options.items())},
+        connect_args=settings,
     )
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: Any, _record: Any) -> None:
+        # The server reports it when a connection opens; a pooler in between may not.
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding not in (None, "UTF8"):
+            name = connection.info.dbname
+            connection.close()
+            raise SettingsError(
+                f"the journal's database {name} has the encoding {encoding}, which cannot hold every branch and message; "
+                "create another (CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8') and name it in journal.url"
+            )
+
+    return engine
 
 
 @contextmanager

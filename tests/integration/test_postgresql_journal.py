@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,6 +31,7 @@ from receiver.journal.migrate import check_version, migrate
 from receiver.journal.prune import Retention, prune
 from receiver.journal.queries import Records
 from receiver.journal.schema import deliveries, jobs, journal, keys, metadata, pushes, revivals, transitions
+from tests.support.folders import write_folder
 from tests.support.journals import NOW, count, delivery, ignored, opened, rows, run_sql, statements_of, take
 from tests.support.postgres import OWNER, SERVE, WORK, Database, PostgreSQL
 
@@ -450,6 +454,33 @@ def filled(engine: Engine) -> None:
     start(engine, first)
     Jobs(engine).apply([died(second, reason="refused", message="no", at=NOW)])
     take(engine, delivery("2"))
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_of_another_encoding_is_refused_with_what_to_do(
+    postgresql: PostgreSQL, tmp_path: Path, encoding: str
+) -> None:
+    said = rf"database test_\d+ has the encoding {encoding}, .*CREATE DATABASE .* TEMPLATE template0 ENCODING 'UTF8'"
+    with postgresql.database(migrated=False, encoding=encoding) as fresh, fresh.engine(OWNER) as engine:
+        for step in (check_version, lambda engine: migrate(engine, now=NOW)):
+            for _ in range(2):
+                with pytest.raises(SettingsError, match=said):
+                    step(engine)
+        file = write_folder(tmp_path, journal={"url": fresh.url_text(OWNER)})
+        command = [sys.executable, "-m", "receiver", "--config", str(file), "journal", "migrate"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(rf"receiver: the journal's .*{encoding}.*\n", done.stderr)
+    assert postgresql.password not in done.stderr
+
+
+def test_an_encoding_that_the_environment_asks_for_changes_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "SQL_ASCII")
+    with database.engine(OWNER) as engine:
+        take(engine, delivery(branch="größe-尺寸"))
+        assert [row["ref"] for row in rows(engine, deliveries)] == ["refs/heads/größe-尺寸"]
 
 
 @pytest.mark.parametrize("direction", ["to PostgreSQL", "to SQLite"])

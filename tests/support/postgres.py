@@ -219,11 +219,15 @@ class PostgreSQL:
         return Database(self, "receiver")
 
     @contextmanager
-    def database(self, *, migrated: bool = True) -> Iterator[Database]:
-        """A new database, empty or with the journal's tables and grants; dropped at the end, whoever is still connected."""
+    def database(self, *, migrated: bool = True, encoding: str = "UTF8") -> Iterator[Database]:
+        """A new database, empty or with the journal's tables and grants; dropped at the end, whoever is still connected.
+
+        Only an empty one can have another encoding.
+        """
         name = f"test_{next(self._names)}"
-        names = {"name": sql.Identifier(name), "owner": sql.Identifier(OWNER)}
-        create = "CREATE DATABASE {name} OWNER {owner} TEMPLATE " + ("receiver" if migrated else "template0")
+        names = {"name": sql.Identifier(name), "owner": sql.Identifier(OWNER), "encoding": sql.Literal(encoding)}
+        create = "CREATE DATABASE {name} OWNER {owner} ENCODING {encoding} TEMPLATE "
+        create += "receiver" if migrated else "template0"
         with self.admin() as connection:
             connection.execute(sql.SQL(create).format(**names))
             connection.execute(sql.SQL("REVOKE ALL ON DATABASE {name} FROM PUBLIC").format(**names))

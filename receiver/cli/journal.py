@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import click
 
 from receiver.cli.common import Context
+from receiver.errors import SettingsError
+from receiver.journal.backup import back_up
 from receiver.journal.copying import copy_journal
 from receiver.journal.engine import journal_url, open_engine
 from receiver.journal.migrate import migrate as migrate_journal
@@ -31,6 +34,23 @@ def migrate(context: Context, serve_role: str | None, work_role: str | None) -> 
     roles = Roles(serve=serve_role, work=work_role) if serve_role and work_role else None
     done = migrate_journal(open_engine(journal_url(context.settings.journal.url)), now=time.time(), roles=roles)
     click.echo("journal created" if done else "journal is of this version already")
+
+
+@journal.command(epilog="Example: receiver journal backup /var/lib/receiver/backup.db")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.pass_obj
+def backup(context: Context, file: Path) -> None:
+    """Copy a SQLite journal into the new FILE, consistent and checked, while `serve` and `work` run."""
+    source = context.journal_file()
+    if source is None:
+        raise click.UsageError(
+            "the journal is in PostgreSQL, which has its own tools: pg_dump --format=custom, as the database's owner"
+        )
+    if not source.is_file():
+        raise SettingsError(f"there is no journal {source}, and so nothing to back up; is journal.url right?")
+    # Not `open_journal`: before an upgrade, or after one that failed, the journal is of another version.
+    size_bytes = back_up(open_engine(journal_url(context.settings.journal.url), durable=False), file)
+    click.echo(f"{file}: {size_bytes} bytes, checked")
 
 
 @journal.command(

@@ -23,6 +23,7 @@ NETWORK = {
     "tcp_user_timeout": 8_000,
 }
 """How soon a PostgreSQL whose host is gone counts as away (libpq's words); its own timeouts cannot tell us."""
+_CHECKPOINT_PAGES = 4_000  # 16 MB; a page that a flood dirties again and again is then copied into the file once
 _READ = "receiver_read_only"
 _OVERTAKEN = {"40P01", "40001", "55P03"}  # deadlock, serialization failure, lock not available (PostgreSQL's SQLSTATE)
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -104,10 +105,7 @@ def open_engine(url: URL, *, durable: bool = True, mounts: Path = _MOUNTS) -> En
             cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-        # Both planes write the file, and one must not be attacked through it: no functions from its views and triggers,
-        # and no page believed unchecked (https://sqlite.org/security.html).
-        cursor.execute("PRAGMA trusted_schema=OFF")
-        cursor.execute("PRAGMA cell_size_check=ON")
+        distrust_schema(cursor)
         cursor.close()
 
     @event.listens_for(engine, "begin")
@@ -117,6 +115,15 @@ def open_engine(url: URL, *, durable: bool = True, mounts: Path = _MOUNTS) -> En
         connection.exec_driver_sql("BEGIN" if read else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def distrust_schema(connection: Any) -> None:
+    """Guard a SQLite connection, or cursor, against what the other plane may have written into the file.
+
+    No functions from its views and triggers, and no page believed unchecked (https://sqlite.org/security.html).
+    """
+    connection.execute("PRAGMA trusted_schema=OFF")
+    connection.execute("PRAGMA cell_size_check=ON")
 
 
 def _postgresql(url: URL, *, durable: bool) -> Engine:

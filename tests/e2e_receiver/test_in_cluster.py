@@ -170,13 +170,8 @@ def test_the_private_port_is_not_reachable_by_the_service(installation: Installa
 
 def test_a_backup_can_be_taken_while_deliveries_come_in(installation: Installation) -> None:
     installation.deliver(new_push())
-    script = (
-        "from pysqlite3 import dbapi2 as sqlite;"
-        "sqlite.connect('file:/var/lib/receiver/journal.db?mode=ro', uri=True)"
-        ".execute(\"VACUUM INTO '/var/lib/receiver/backup.db'\")"
-    )
 
-    installation.execute("work", "/opt/receiver/bin/python3", "-I", "-c", script)
+    installation.execute("work", "receiver", "journal", "backup", "/var/lib/receiver/backup.db")
 
     count = (
         "from pysqlite3 import dbapi2 as sqlite;"

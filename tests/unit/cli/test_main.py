@@ -186,6 +186,28 @@ def test_a_journal_without_tables_or_folder_ends_with_2_and_what_to_do(run: Run,
     assert (done.code, "journal.url has to be sqlite:////" in done.err) == (2, True)
 
 
+def test_a_backup_is_a_new_file_with_what_the_journal_holds(run: Run, tmp_path: Path) -> None:
+    file = write_folder(tmp_path)
+    assert run("-c", file, "journal", "migrate").code == 0
+    done = run("-c", file, "journal", "backup", "copy.db")
+    assert re.fullmatch(r"copy\.db: \d+ bytes, checked\n", done.out)
+    again = run("-c", file, "journal", "backup", "copy.db")
+    assert (again.code, "copy.db exists already" in again.err) == (1, True)
+    whole = write_folder(tmp_path / "other", journal={"url": f"sqlite:///{tmp_path}/copy.db"})
+    assert run("-c", whole, "journal", "migrate").out == "journal is of this version already\n"
+
+
+def test_a_backup_of_nothing_or_of_postgresql_says_what_to_do(run: Run, tmp_path: Path) -> None:
+    file = write_folder(tmp_path)
+    done = run("-c", file, "journal", "backup", "copy.db")
+    assert (done.code, "there is no journal" in done.err) == (2, True)
+    assert not (tmp_path / "journal.db").exists()
+    file = write_folder(tmp_path, journal={"url": "postgresql+psycopg://receiver:hunter2@db.invalid/receiver"})
+    done = run("-c", file, "journal", "backup", "copy.db")
+    assert (done.code, "pg_dump --format=custom" in done.err, "hunter2" in done.err) == (2, True, False)
+    assert not (tmp_path / "copy.db").exists()
+
+
 # -- schema ------------------------------------------------------------------------------------------------------------
 
 KINDS: dict[str, type | tuple[type, ...]] = {

@@ -27,7 +27,7 @@ _QUOTED = frozenset(' "=')
 
 
 class _GroupedHandler(logging.StreamHandler[TextIO]):
-    """Writes lines in groups: each system call gives up the interpreter's lock, which costs a busy thread more than the line.
+    """Makes and writes lines in groups: both cost a busy thread more, one at a time amid its own work, than many at once here.
 
     Lines wait 50 ms at most; errors, and all on a terminal, do not wait. A killed process loses that much of its log, and
     nothing of its journal.
@@ -35,17 +35,14 @@ class _GroupedHandler(logging.StreamHandler[TextIO]):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self._lines: list[str] = []
+        self._records: list[logging.LogRecord] = []
         self._some = threading.Event()
         self._at_once = stream.isatty()
         threading.Thread(target=self._write_forever, name="log", daemon=True).start()
         atexit.register(self.flush)
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._lines.append(self.format(record))
-        except Exception:  # noqa: BLE001 - as logging does: a bad record must not stop the program
-            self.handleError(record)
+        self._records.append(record)
         if self._at_once or record.levelno >= logging.ERROR:
             self.flush()
         else:
@@ -53,12 +50,20 @@ class _GroupedHandler(logging.StreamHandler[TextIO]):
 
     def flush(self) -> None:
         with self.lock or threading.RLock():
-            lines, self._lines = self._lines, []
+            records, self._records = self._records, []
+            lines = [line for record in records if (line := self._line(record))]
             # A full disk or a reader that went away must not take the program with it.
             with suppress(OSError, ValueError):
                 if lines:
                     self.stream.write("\n".join(lines) + "\n")
                     self.stream.flush()
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record)
+        except Exception:  # noqa: BLE001 - as logging does: a bad record must not stop the program
+            self.handleError(record)
+            return ""
 
     def _write_forever(self) -> None:
         # Never ends, and asks nothing of logging's own shutdown: a library that sets up its loggers closes all handlers there

@@ -13,6 +13,7 @@ import sqlalchemy
 from sqlalchemy import URL, Connection, Engine, event, make_url
 
 from receiver.errors import ConflictError, JournalError, SettingsError
+from receiver.journal.creation import create_for_group
 
 BUSY_TIMEOUT_SECONDS = 1.5
 NETWORK = {
@@ -95,6 +96,10 @@ def open_engine(url: URL, *, durable: bool = True, mounts: Path = _MOUNTS) -> En
         module=module,
         connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "isolation_level": None},
     )
+
+    @event.listens_for(engine, "do_connect")
+    def _connecting(*_: Any) -> None:
+        create_for_group(file)
 
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:

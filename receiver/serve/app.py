@@ -7,7 +7,7 @@ a forged request never gets here, and passes the proof along.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ import msgspec
 from flask import Flask, Response, request
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import MapAdapter
 
 from receiver.core.events import Envelope, payload_of, read_envelope
 from receiver.errors import JournalError, RejectedError
@@ -62,6 +63,23 @@ class Plane:
     run: Callable[[Steps], Response] = block
 
 
+class _Receiver(Flask):
+    """Flask for one path: no URL is built and no host name looked at, so there is nothing but the path to match."""
+
+    def create_url_adapter(self, request: Any) -> MapAdapter | None:
+        if request is None:
+            return None
+        return self.url_map.bind("receiver", path_info=request.path, default_method=request.method)
+
+
+class _Line(Response):
+    """A line of JSON: all that Werkzeug would look for in an arbitrary response is known of it."""
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response(self.status, self.headers.to_wsgi_list())
+        return () if environ["REQUEST_METHOD"] == "HEAD" else self.iter_encoded()
+
+
 class _NoSessions(SessionInterface):
     """GitHub brings no cookies."""
 
@@ -77,7 +95,9 @@ class _NoSessions(SessionInterface):
 
 def create_app(plane: Plane, *, path: str) -> Flask:
     """Return the application with the webhook at `path`, and /healthz and /readyz."""
-    app = Flask("receiver", static_folder=None)
+    app = _Receiver("receiver", static_folder=None)
+    # A redirect would be lost on GitHub, which follows none.
+    app.url_map.merge_slashes = False
     app.session_interface = _NoSessions()
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     health = _Health(plane)
@@ -210,4 +230,7 @@ def refusal(error: RejectedError) -> Response:
 
 def respond(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
     """Return a response of one line of JSON."""
-    return Response(_encode(body) + b"\n", status, {"Content-Type": "application/json", **(headers or {})})
+    content = _encode(body) + b"\n"
+    response = _Line(content, status, headers, content_type="application/json")
+    response.content_length = len(content)
+    return response

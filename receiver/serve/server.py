@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import io
 import logging
 import os
@@ -205,6 +206,9 @@ async def serve(front: Front, *, host: str, port: int, shutdown_seconds: float, 
     A second signal, or `shutdown_seconds`, ends it at once.
     """
     _return_big_blocks()
+    # What was made until now stays for good; looking through it again and again would stop all requests meanwhile.
+    gc.collect()
+    gc.freeze()
     server = Server(
         front,
         address=host,

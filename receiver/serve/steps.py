@@ -21,6 +21,7 @@ UNFINISHED = "receiver.unfinished"
 """The key of the WSGI environment under which `defer` leaves what the event loop has to finish."""
 
 _LONGEST_WAIT_SECONDS = 10.0
+_STAND_IN = Response(status=202)
 
 
 @dataclass(slots=True)
@@ -71,4 +72,4 @@ def defer(steps: Steps) -> Response:
         response: Response = done.value
         return response
     request.environ[UNFINISHED] = Unfinished(steps, future)
-    return Response(status=202)
+    return _STAND_IN

@@ -149,7 +149,7 @@ def test_the_journal_lies_on_the_volume(container: str) -> None:
     claim = VOLUMES[mounts(container)[str(file.parent)]]["persistentVolumeClaim"]["claimName"]
 
     assert one(BASE / "storage.yaml", "PersistentVolumeClaim", claim)
-    assert str(file) in CONTAINERS["journal"]["args"][0]
+    assert CONTAINERS["journal"]["args"] == ["journal", "migrate"]
     assert DEPLOYMENT["spec"]["strategy"] == {"type": "Recreate"}
 
 
@@ -196,6 +196,12 @@ def test_every_container_has_requests_and_a_memory_limit() -> None:
     for container in CONTAINERS.values():
         assert set(container["resources"]["requests"]) == {"cpu", "memory"}
         assert set(container["resources"]["limits"]) == {"memory"}
+
+
+def test_no_container_needs_a_shell() -> None:
+    overlay = read(OVERLAYS / "postgresql" / "deployment.yaml")[0]["spec"]["template"]["spec"]
+    for container in (*CONTAINERS.values(), *overlay["initContainers"], *overlay["containers"]):
+        assert "command" not in container
 
 
 def test_one_image_runs_everywhere() -> None:

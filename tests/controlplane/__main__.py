@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from tests.controlplane import programs
+from tests.controlplane import monitoring, programs
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.programs import ProgramsError, exclusive, say
 from tests.controlplane.waiting import NotReadyError
@@ -22,7 +22,7 @@ Everything is decided as in a cluster, but pods stay Pending.
   down    stop it and remove its data
   status  tell what runs; exit code 1 when something does not
   env     print the lines that let kubectl use it:  eval "$(python -m tests.controlplane env)"
-  build   only build the programs
+  build   only build the programs, and promtool, with which the tests check the alerts
 """
 
 BUSY = "another command works on this control plane; waiting for it"
@@ -105,7 +105,7 @@ def environment(state_dir: Path) -> int:
 
 def build(_state_dir: Path) -> int:
     """Build the programs that are missing and print where they are."""
-    for path in programs.ensure().paths.values():
+    for path in (*programs.ensure().paths.values(), monitoring.ensure().promtool):
         click.echo(path)
     return 0
 

@@ -1,19 +1,21 @@
-"""pytest fixtures: one control plane for the whole session, a namespace of its own for each test.
+"""pytest fixtures: one control plane for the whole session, a namespace of its own for each test; promtool.
 
 Register with `pytest_plugins = ["tests.controlplane.fixtures"]` in tests/conftest.py.
 """
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import pytest
 
-from tests.controlplane import programs
+from tests.controlplane import monitoring, programs
 from tests.controlplane.api import Api, ApiError
 from tests.controlplane.cluster import ControlPlane
 
-_SKIPPED = pytest.StashKey[str]()
+_SKIPPED = pytest.StashKey[dict[str, str]]()
+Built = TypeVar("Built")
 
 
 @pytest.fixture(scope="session")
@@ -24,19 +26,29 @@ def control_plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     ask for it fail when CI=true and are skipped otherwise, which the summary of the session says. A test that
     stops a component starts it again: `with control_plane.outage(name)`.
     """
+    using = _built(request, programs.ensure, what="control plane", where="on a real API server")
+    with ControlPlane.start(tmp_path_factory.mktemp("controlplane"), using=using) as plane:
+        yield plane
+
+
+@pytest.fixture(scope="session")
+def monitoring_tools(request: pytest.FixtureRequest) -> monitoring.Tools:
+    """Return promtool and the CRDs of prometheus-operator, built when they are missing, as above."""
+    return _built(request, monitoring.ensure, what="promtool", where="with promtool")
+
+
+def _built(request: pytest.FixtureRequest, build: Callable[[], Built], *, what: str, where: str) -> Built:
     capture = request.config.pluginmanager.getplugin("capturemanager")
     try:
         # The progress of a build that takes minutes must be seen.
         with capture.global_and_fixture_disabled():
-            using = programs.ensure()
+            return build()
     except programs.ProgramsError as error:
-        reason = f"there is no control plane: {error}"
+        reason = f"there is no {what}: {error}"
         if os.environ.get("CI") == "true":
             pytest.fail(reason, pytrace=False)
-        request.config.stash[_SKIPPED] = reason
+        request.config.stash.setdefault(_SKIPPED, {})[where] = reason
         pytest.skip(reason)
-    with ControlPlane.start(tmp_path_factory.mktemp("controlplane"), using=using) as plane:
-        yield plane
 
 
 @pytest.fixture
@@ -65,7 +77,7 @@ def make_default_account(api: Api, namespace: str) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say in the session's last lines that the tests on a real API server did not run."""
-    if reason := config.stash.get(_SKIPPED, None):
-        terminalreporter.section("NOT TESTED on a real API server", sep="!", red=True, bold=True)
+    """Say in the session's last lines which tests did not run for want of a program."""
+    for where, reason in config.stash.get(_SKIPPED, {}).items():
+        terminalreporter.section(f"NOT TESTED {where}", sep="!", red=True, bold=True)
         terminalreporter.line(reason)

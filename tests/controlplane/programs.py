@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,25 +81,31 @@ class Programs:
 
 def pinned_versions() -> Versions:
     """Read the pinned versions from the two go.mod files."""
-
-    def required(folder: str, module: str) -> str:
-        text = (HERE / folder / "go.mod").read_text()
-        found = re.search(rf"^\s*(?:require )?{re.escape(module)} (v\S+)", text, re.MULTILINE)
-        if not found:
-            raise ProgramsError(f"{HERE / folder / 'go.mod'} does not require {module}")
-        return found[1]
-
     return Versions(
-        kubernetes=required("kubernetes", "k8s.io/kubernetes"),
-        etcd=required("kubernetes", "go.etcd.io/etcd/server/v3"),
-        tekton=required("tekton", "github.com/tektoncd/pipeline"),
+        kubernetes=required_version("kubernetes", "k8s.io/kubernetes"),
+        etcd=required_version("kubernetes", "go.etcd.io/etcd/server/v3"),
+        tekton=required_version("tekton", "github.com/tektoncd/pipeline"),
     )
+
+
+def required_version(folder: str, module: str) -> str:
+    """Return the version of a Go module that the go.mod in a folder beside this file requires."""
+    text = (HERE / folder / "go.mod").read_text()
+    found = re.search(rf"^\s*(?:require )?{re.escape(module)} (v\S+)", text, re.MULTILINE)
+    if not found:
+        raise ProgramsError(f"{HERE / folder / 'go.mod'} does not require {module}")
+    return found[1]
+
+
+def cache_root() -> Path:
+    """Return the folder in which what is built once has folders of its own."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "striv-receiver"
 
 
 def cache_dir() -> Path:
     """Return the cache folder of the pinned versions (it may not exist yet)."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "striv-receiver" / "controlplane" / pinned_versions().key
+    return cache_root() / "controlplane" / pinned_versions().key
 
 
 def find() -> Programs | None:
@@ -127,7 +133,12 @@ def ensure() -> Programs:
         go = find_go() if missing or not _manifests_file().is_file() else None
         if go:
             for number, name in enumerate(missing, start=1):
-                _build(go, name, label=f"{number}/{len(missing)} {name}")
+                folder, package = BUILDS[name]
+                flags = ["-ldflags", _linker_flags(name)]
+                target = cache_dir() / "bin" / name
+                compile_program(
+                    go, package, target, folder=folder, flags=flags, label=f"{number}/{len(missing)} {name}"
+                )
             if not _manifests_file().is_file():
                 _bundle_manifests(go)
     if programs := find():
@@ -221,12 +232,11 @@ def _linker_flags(name: str) -> str:
     return "-s -w" + (stamp if name.startswith("kube") else "")
 
 
-def _build(go: str, name: str, *, label: str) -> None:
-    folder, package = BUILDS[name]
-    target = cache_dir() / "bin" / name
+def compile_program(go: str, package: str, target: Path, *, folder: str, flags: Sequence[str], label: str) -> None:
+    """Build a Go package, as the go.mod in a folder beside this file pins it, into `target`; raise ProgramsError."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(name + ".new")
-    command = [go, "build", "-trimpath", "-ldflags", _linker_flags(name), "-o", str(unfinished), package]
+    unfinished = target.with_name(target.name + ".new")
+    command = [go, "build", "-trimpath", *flags, "-o", str(unfinished), package]
     environment = dict(os.environ, CGO_ENABLED="0")
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(command, cwd=HERE / folder, env=environment, stdout=output, stderr=output)
@@ -239,7 +249,7 @@ def _build(go: str, name: str, *, label: str) -> None:
         if process.returncode:
             output.seek(0)
             tail = "".join(output.readlines()[-20:])
-            raise ProgramsError(f"building {name} failed: {' '.join(command)}\n(in {HERE / folder})\n{tail}")
+            raise ProgramsError(f"building {target.name} failed: {' '.join(command)}\n(in {HERE / folder})\n{tail}")
     unfinished.replace(target)
 
 

@@ -160,8 +160,8 @@ HARMLESS = {
     "forged requests come as ever": Harmless({FORGED: "0+10" + EVER}, since=80),
     "forged requests become twice as many": Harmless({FORGED: "0+10x120 1200+20x120"}, since=80),
     "a few forged requests": Harmless({FORGED: "0+0x60 1+1x6 7+0x180"}),
-    "one wrong secret, and nothing else comes": Harmless(
-        {ACCEPTED: "5+0" + EVER, IGNORED: "5+0" + EVER, FORGED: "0+0x60 1+0x180"}, one_replica=True
+    "two wrong signatures, and nothing else comes": Harmless(
+        {ACCEPTED: "5+0" + EVER, IGNORED: "5+0" + EVER, FORGED: "0+0x60 1+0x180"}
     ),
     "nobody pushes": Harmless({ACCEPTED: "5+0" + EVER, IGNORED: "5+0" + EVER}),
     "one answer in a thousand is slow": Harmless(

@@ -15,9 +15,10 @@ from functools import partial
 from typing import Any
 
 from receiver.clients.cluster import Cluster, WatchExpiredError
+from receiver.core.identity import run_name
 from receiver.core.outcomes import DELETED, FAILED, Outcome, failed_task, read_outcome
 from receiver.core.pipelinerun import KEY
-from receiver.errors import NotFoundError, OutageError, PermanentError, ReceiverError
+from receiver.errors import NotFoundError, OutageError, PermanentError, TamperedError, TransientError
 from receiver.journal.changes import Change, StartedJob, finished
 from receiver.journal.jobs import Jobs
 from receiver.journal.writer import BatchWriter
@@ -25,6 +26,8 @@ from receiver.journal.writer import BatchWriter
 _log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.5
 _BREATH_SECONDS = 1.0  # between two watches at least
+_PASSING = (TransientError, PermanentError)  # not TamperedError: whoever noticed that must stop
+_SALTS = range(4)  # no run gets more salt
 _PATIENCE_SECONDS = 30.0  # with a run that ended and whose job does not say yet that it started
 
 
@@ -42,8 +45,12 @@ class Follower:
         clock: Callable[[], float],
         stopping: threading.Event,
         report_ended: Callable[[str], None] = lambda _result: None,
+        report_tampered: Callable[[TamperedError], None] = lambda _error: None,
     ) -> None:
-        """`namespaces` maps a trigger's name to the namespace of its runs."""
+        """`namespaces` maps a trigger's name to the namespace of its runs.
+
+        `report_tampered` is told when the journal turns out to be forged; the thread that noticed it ends then.
+        """
         self._jobs = jobs
         self._recorder = recorder
         self._cluster = cluster
@@ -52,6 +59,7 @@ class Follower:
         self._clock = clock
         self._stopping = stopping
         self._report_ended = report_ended
+        self._report_tampered = report_tampered
         self._ended: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
     def threads(self) -> list[threading.Thread]:
@@ -67,6 +75,9 @@ class Follower:
         while not self._stopping.is_set():
             try:
                 loop()
+            except TamperedError as error:
+                self._report_tampered(error)
+                return
             except Exception:  # noqa: BLE001 - whatever an answer looked like, outcomes have to be followed on
                 _log.exception("following failed in an unforeseen way")
                 self._stopping.wait(_BREATH_SECONDS)
@@ -87,7 +98,7 @@ class Follower:
                         return
             except WatchExpiredError:
                 version = ""
-            except ReceiverError as error:
+            except _PASSING as error:
                 version = ""
                 _log.warning("watch interrupted", extra={"namespace": namespace, "problem": str(error)})
                 if isinstance(error, OutageError):
@@ -126,18 +137,26 @@ class Follower:
             started = {(job.run_uid, job.key): job for job in self._jobs.started()}
             for uid, (run, _) in waiting.items():
                 if job := started.get(_identity(run)):
-                    self._record(job, run["metadata"]["namespace"], run)
+                    if read_outcome(run) is None:
+                        # A watch tells of a run that only lost the label as if it were deleted.
+                        self._settle(job, None)
+                    else:
+                        self._record(job, run["metadata"]["namespace"], run)
                     left.pop(uid, None)
                 elif uid not in left:
                     self._correct([run])
-        except ReceiverError as error:
+        except _PASSING as error:
             _log.warning("outcomes not recorded yet", extra={"problem": str(error)})
             self._stopping.wait(_TICK_SECONDS)
         return left
 
     def _correct(self, runs: Iterable[dict[str, Any]]) -> None:
         """Set right what the journal says of runs that ended otherwise: only a forged row can have said so."""
-        ended = {_identity(run)[1]: (run, outcome) for run in runs if (outcome := read_outcome(run)) is not None}
+        ended = {
+            _identity(run)[1]: (run, outcome)
+            for run in runs
+            if (outcome := read_outcome(run)) is not None and _is_original(run)
+        }
         for job in self._jobs.contradicting({key: outcome.result for key, (_, outcome) in ended.items()}):
             metadata, outcome = ended[job.key][0]["metadata"], ended[job.key][1]
             facts = {"delivery": job.guid, "run": metadata["name"], "result": outcome.result}
@@ -149,21 +168,31 @@ class Follower:
         while not self._stopping.wait(self._relist_seconds):
             try:
                 self.reconcile()
-            except ReceiverError as error:
+            except _PASSING as error:
                 _log.warning("runs not listed", extra={"problem": str(error)})
 
     def reconcile(self) -> None:
-        """Compare every started job with the cluster's own list; raises ReceiverError when one of the two does not answer."""
+        """Compare every started job with the cluster's own list; raises ReceiverError when one of the two does not answer.
+
+        What is refused for one namespace or one run is logged, and the others are compared all the same.
+        """
         started = self._jobs.started()
         if not started:
             return
         live: dict[str, dict[str, Any]] = {}
+        refused: set[str | None] = set()
         for namespace in sorted({self._namespaces[job.trigger] for job in started if job.trigger in self._namespaces}):
-            runs, _ = self._cluster.list_runs(namespace)
-            live |= {run["metadata"]["uid"]: run for run in runs}
+            try:
+                runs, _ = self._cluster.list_runs(namespace)
+            except PermanentError as error:
+                _log.warning("runs not listed", extra={"namespace": namespace, "problem": str(error)})
+                refused.add(namespace)
+            else:
+                live |= {run["metadata"]["uid"]: run for run in runs}
         self._correct(live.values())
         for job in started:
-            self._settle(job, live.get(job.run_uid))
+            if self._namespaces.get(job.trigger) not in refused:
+                self._settle(job, live.get(job.run_uid))
 
     def _settle(self, job: StartedJob, run: dict[str, Any] | None) -> None:
         namespace = self._namespaces.get(job.trigger)
@@ -178,6 +207,9 @@ class Follower:
                 run = self._cluster.get_run(namespace, job.run_name)
             except NotFoundError:
                 run = {}
+            except PermanentError as error:
+                _log.warning("run not read", extra={"run": job.run_name, "problem": str(error)})
+                return
         if run.get("metadata", {}).get("uid") != job.run_uid:
             run = {"deleted": True, "metadata": {"namespace": namespace}}
         elif _identity(run) != (job.run_uid, job.key):
@@ -234,3 +266,10 @@ def _identity(run: dict[str, Any]) -> tuple[str, bytes]:
     except ValueError:
         key = b""
     return metadata["uid"], key
+
+
+def _is_original(run: dict[str, Any]) -> bool:
+    """Whether the run's name is made of its key. A copy, such as the Tekton Dashboard's rerun, carries the key as well."""
+    name: str = run["metadata"]["name"]
+    _, key = _identity(run)
+    return name.endswith(tuple(run_name("", key, salt=salt) for salt in _SALTS))

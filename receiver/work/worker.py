@@ -46,6 +46,7 @@ class Worker:
         self._parts = parts
         self._stopping = threading.Event()
         self._stepped_at = time.monotonic()
+        self._forged: TamperedError | None = None
         self._recorder: BatchWriter[Change, bool] = BatchWriter(parts.jobs.apply, name="recorder")
         settings = parts.settings
         self._dispatcher = Dispatcher(
@@ -67,6 +68,7 @@ class Worker:
             clock=parts.clock,
             stopping=self._stopping,
             report_ended=self._ended,
+            report_tampered=self._tampered,
         )
 
     def run(self) -> bool:
@@ -96,6 +98,8 @@ class Worker:
 
     def _step(self) -> float:
         try:
+            if self._forged is not None:
+                raise self._forged
             return self._dispatcher.step()
         except JournalError as error:
             _log.warning("journal away, jobs wait", extra={"problem": str(error)})
@@ -107,6 +111,10 @@ class Worker:
     def _ended(self, result: str) -> None:
         self._parts.metrics.ended(result)
         # A job may have waited for its trigger's bound.
+        self._parts.alarm.ring()
+
+    def _tampered(self, error: TamperedError) -> None:
+        self._forged = error
         self._parts.alarm.ring()
 
     def circuit_is_open(self) -> bool:

@@ -339,13 +339,24 @@ def test_a_planted_object_ends_the_worker_before_it_writes_another_row(
     assert attack.planes.processes.pop("work").wait(20) == 1
 
 
-def test_a_row_that_no_column_allows_ends_the_worker_with_the_reason(file_attack: Attack) -> None:
+@pytest.mark.parametrize(
+    ("forged", "words"),
+    [
+        ({"lease": 2**62 + 1}, "lease is too large"),
+        # Nobody claims it any more: it is the list of started jobs that shows it.
+        ({"state": "started", "started_at": 1.0, "guid": b"\0"}, "guid is bytes"),
+    ],
+    ids=["waiting", "started"],
+)
+def test_a_row_that_no_column_allows_ends_the_worker_with_the_reason(
+    file_attack: Attack, forged: dict[str, Any], words: str
+) -> None:
     attack = file_attack
-    attack.forge(body(push("1")), lease=2**62 + 1)
+    attack.forge(body(push("1")), **forged)
     attack.planes.has_journal = True
     attack.planes.launch("work")
     assert attack.planes.processes.pop("work").wait(20) == 1
-    assert "a row that the receiver did not write (lease is too large)" in attack.planes.log("work")
+    assert f"a row that the receiver did not write ({words})" in attack.planes.log("work")
 
 
 def test_what_a_terminal_would_obey_is_shown_as_text(file_attack: Attack) -> None:

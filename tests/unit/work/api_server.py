@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 NAMESPACE = "striv-ci"
@@ -28,18 +28,14 @@ class Fault:
     takes_effect: bool = False
 
 
-class ApiServer:
-    """Remembers runs by name and how often each was made."""
+class Server:
+    """What every fake has: a port, a kubeconfig that leads to it, and a list of what it did not understand."""
 
     def __init__(self) -> None:
-        self.runs: dict[str, dict[str, Any]] = {}
-        self.made: list[str] = []
-        self.faults: deque[Fault] = deque()
         self.unknown: list[str] = []
-        self.ready = True
         self.port = 0
 
-    def kubeconfig(self, folder: Path) -> Path:
+    def kubeconfig(self, folder: Path, *, token: str = "") -> Path:
         """Write a kubeconfig for this server and return its path."""
         file = folder / "kubeconfig"
         config = {
@@ -48,10 +44,24 @@ class ApiServer:
             "current-context": "fake",
             "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}],
             "clusters": [{"name": "fake", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}],
-            "users": [{"name": "fake", "user": {}}],
+            "users": [{"name": "fake", "user": {"token": token} if token else {}}],
         }
         file.write_text(json.dumps(config))
         return file
+
+    def close(self) -> None:
+        """End what would wait for ever."""
+
+
+class ApiServer(Server):
+    """Remembers runs by name and how often each was made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.made: list[str] = []
+        self.faults: deque[Fault] = deque()
+        self.ready = True
 
     def post(self, run: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """Make a run."""
@@ -69,41 +79,16 @@ class ApiServer:
         return 200, self.runs[name]
 
 
-class _Handler(BaseHTTPRequestHandler):
-    api: ApiServer
+AnyServer = TypeVar("AnyServer", bound=Server)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers in JSON; what it does not know goes to the server's list and is refused."""
+
+    api: Server
     protocol_version = "HTTP/1.1"
 
-    def do_POST(self) -> None:
-        run = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        url = urlsplit(self.path)
-        if url.path != COLLECTION or parse_qs(url.query).get("fieldValidation") != ["Strict"]:
-            self._unknown()
-            return
-        fault = self.api.faults.popleft() if self.api.faults else None
-        if fault is None or fault.takes_effect:
-            answer = self.api.post(run)
-        if fault is None:
-            self._send(*answer)
-        elif fault.status:
-            self._send(fault.status, {"kind": "Status", "message": fault.message}, fault.headers)
-        else:
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
-
-    def do_GET(self) -> None:
-        path, _, name = urlsplit(self.path).path.rpartition("/")
-        if path == COLLECTION:
-            self._send(*self.api.get(name))
-        elif self.path == "/readyz":
-            self._send(200 if self.api.ready else 500, {})
-        else:
-            self._unknown()
-
-    def _unknown(self) -> None:
-        self.api.unknown.append(f"{self.command} {self.path}")
-        self._send(400, {"kind": "Status", "message": "the fake knows no such request"})
-
-    def _send(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+    def send(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
         content = json.dumps(body).encode()
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
@@ -112,23 +97,65 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
+    def cut(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def refuse_unknown(self) -> None:
+        self.api.unknown.append(f"{self.command} {self.path}")
+        self.send(400, {"kind": "Status", "message": "the fake knows no such request"})
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Tests read the self.api."""
+        """Tests read the server's state."""
+
+
+class _ApiHandler(Handler):
+    api: ApiServer
+
+    def do_POST(self) -> None:
+        run = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        url = urlsplit(self.path)
+        if url.path != COLLECTION or parse_qs(url.query).get("fieldValidation") != ["Strict"]:
+            self.refuse_unknown()
+            return
+        fault = self.api.faults.popleft() if self.api.faults else None
+        if fault is None or fault.takes_effect:
+            answer = self.api.post(run)
+        if fault is None:
+            self.send(*answer)
+        elif fault.status:
+            self.send(fault.status, {"kind": "Status", "message": fault.message}, fault.headers)
+        else:
+            self.cut()
+
+    def do_GET(self) -> None:
+        path, _, name = urlsplit(self.path).path.rpartition("/")
+        if path == COLLECTION:
+            self.send(*self.api.get(name))
+        elif self.path == "/readyz":
+            self.send(200 if self.api.ready else 500, {})
+        else:
+            self.refuse_unknown()
 
 
 @contextmanager
 def api_server() -> Iterator[ApiServer]:
-    """A server on a port of its own; at the end it must have understood every request."""
-    state = ApiServer()
+    """A server that PipelineRuns are made on."""
+    with served(ApiServer(), _ApiHandler) as state:
+        yield state
 
-    handler = type("Handler", (_Handler,), {"api": state})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+
+@contextmanager
+def served(state: AnyServer, handler: type[Handler]) -> Iterator[AnyServer]:
+    """A server on a port of its own; at the end it must have understood every request."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (handler,), {"api": state}))
     state.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
         yield state
     finally:
+        state.close()
         server.shutdown()
         server.server_close()
         thread.join()

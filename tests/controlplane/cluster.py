@@ -148,6 +148,19 @@ class ControlPlane:
         finally:
             self.start_component(name)
 
+    @contextmanager
+    def changed(self, name: str, *arguments: str) -> Iterator[None]:
+        """Run one component with more arguments for the length of a with block; it is started anew before and after."""
+        component = self._components[name]
+        usual = component.command
+        try:
+            with self.outage(name):
+                component.command = [*usual, *arguments]
+            yield
+        finally:
+            with self.outage(name):
+                component.command = usual
+
     def log(self, name: str) -> str:
         """Return what a component logged since its last start."""
         return self._components[name].log_text()

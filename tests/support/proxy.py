@@ -22,12 +22,14 @@ class Toxic:
 
     `latency_seconds` holds back each request, not the TLS handshake. `loses_replies` lets requests through and resets the
     connection when the answer comes. `swallows` takes all bytes and passes none, in both directions, as when the other
-    side's host has vanished: TCP stays up and nobody answers.
+    side's host has vanished: TCP stays up and nobody answers. `holds` keeps each request until the way is healed, while
+    replies to what was asked before go through.
     """
 
     latency_seconds: float = 0.0
     loses_replies: bool = False
     swallows: bool = False
+    holds: bool = False
 
 
 HEALTHY = Toxic()
@@ -43,6 +45,8 @@ class Proxy:
         self._toxic = HEALTHY
         self._ways: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self._healed = asyncio.Event()
+        self.held = 0
         self.accepted = 0
         self.port = 0
 
@@ -59,7 +63,7 @@ class Proxy:
 
     def poison(self, toxic: Toxic) -> None:
         """Let this be wrong from now on, on open connections too."""
-        self._do(lambda: setattr(self, "_toxic", toxic))
+        self._do(lambda: self._worsen(toxic))
 
     def heal(self) -> None:
         """Pass everything on from now on; connections on which bytes were lost are reset."""
@@ -97,10 +101,15 @@ class Proxy:
         self._reset()
         await asyncio.gather(*self._ways, return_exceptions=True)
 
+    def _worsen(self, toxic: Toxic) -> None:
+        self._toxic = toxic
+        self._healed.clear()
+
     def _recover(self) -> None:
         if self._toxic.swallows:
             self._reset()
         self._toxic = HEALTHY
+        self._healed.set()
 
     def _reset(self) -> None:
         for way in self._ways:
@@ -141,6 +150,9 @@ class Proxy:
                 is_data = not _shakes_hands(chunk)
                 if is_reply and is_data and toxic.loses_replies:
                     raise ConnectionResetError
+                if is_data and not is_reply and toxic.holds:
+                    self.held += 1
+                    await self._healed.wait()
                 latency = toxic.latency_seconds if is_data and not is_reply else 0.0
                 late.put_nowait((self._loop.time() + latency, chunk))
             late.put_nowait((self._loop.time(), b""))

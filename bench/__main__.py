@@ -10,44 +10,25 @@ import json
 import os
 import platform
 import shutil
-import statistics
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from itertools import count
+from contextlib import closing
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import click
-import urllib3
-from kubernetes import client, config
 
 from bench import load
+from bench.measured import Row, endless, pss_megabytes, receiver
+from bench.runs import bursts, latency
+from receiver.journal.engine import sqlite_module
 from tests.controlplane.cluster import ControlPlane
-from tests.controlplane.fixtures import make_namespace
-from tests.controlplane.waiting import wait_until
-from tests.support.payloads import body, guid, push
-from tests.support.planes import SECRET, Planes, delivery_headers
+from tests.support.planes import Planes
 
 RESULTS = Path(__file__).with_name("results.json")
-PADDING = "x" * 6_500  # a usual push has about 8 KB
-BURST = 300
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table: what was measured, the figure with its unit, and the goal."""
-
-    name: str
-    value: float
-    unit: str
-    goal: str = ""
-    detail: str = ""
+WARM_UP, FLOOD, MATCHED = 10_000, 100_000, 4_000
 
 
 def main() -> None:
@@ -78,12 +59,7 @@ def measure(plane: ControlPlane, folder: Path, note: Callable[..., None]) -> Non
         with receiver(plane, folder / f"ack{connections}", planes_=("serve",)) as planes:
             note(*acknowledgements(planes, connections))
     with receiver(plane, folder / "flat", planes_=("serve",)) as planes:
-        before = pss_megabytes(planes)
-        load.run(planes.url, endless(planes, "filtered", 2_000), connections=32, seconds=deliveries_seconds())
-        after = pss_megabytes(planes)
-        listed = planes.folder / "journal.db"
-        note(Row("serve: growth over a flood of filtered deliveries", after - before, "MB", "flat"))
-        note(Row("journal after that flood", listed.stat().st_size / 1e6, "MB"))
+        note(*growth(planes))
     with receiver(plane, folder / "latency") as planes:
         note(*latency(plane, planes))
     note(*bursts(plane, folder))
@@ -99,153 +75,19 @@ def acknowledgements(planes: Planes, connections: int) -> Iterator[Row]:
         yield Row(f"{kind} pushes, {connections} connections", result.rate, "/s", goal, detail)
 
 
-_numbers = count()
-
-
-def endless(planes: Planes, kind: str, made: int) -> Iterator[bytes]:
-    """Requests of a kind: new ones for matched pushes, `made` of them, and the same few again for the others."""
-    several = made if kind == "matched" else 200
-    branch = "gh-readonly-queue/main/pr-1" if kind == "filtered" else "main"
-    ready = []
-    for _ in range(several):
-        content = body(push(f"bench {next(_numbers)}", branch=branch, padding=PADDING))
-        key = b"a guess" if kind == "forged" else SECRET
-        ready.append(load.request(planes.url, delivery_headers(content, guid(), key=key), content))
-    while True:
-        yield from ready
-        if kind == "matched":
-            return
-
-
-def latency(plane: ControlPlane, planes: Planes) -> Iterator[Row]:
-    """From sending a push to the moment its run exists, as the API server's own watch tells it."""
-    seconds: list[float] = []
-    alone = sorted(single_creates(plane, planes))
-    yield Row("one plain create, idle, p50 (the floor of the next two)", statistics.median(alone) * 1e3, "ms")
-    watch = RunWatch(plane, planes)
-    for number in range(60):
-        sent = time.perf_counter()
-        name = planes.push(body(push(f"latency {number}")), guid()).json()["runs"][0]["run"]
-        seconds.append(watch.seen(name) - sent)
-        time.sleep(0.05)
-    seconds = sorted(seconds[10:])
-    yield Row("push -> run exists, idle, p50", statistics.median(seconds) * 1e3, "ms", "<= 10 ms")
-    yield Row("push -> run exists, idle, p90", seconds[int(len(seconds) * 0.9)] * 1e3, "ms", "<= 15 ms")
-
-
-class RunWatch:
-    """Learns of PipelineRuns by a watch of its own, on a thread."""
-
-    def __init__(self, plane: ControlPlane, planes: Planes) -> None:
-        self._found: dict[str, float] = {}
-        self._changed = threading.Condition()
-        api = client.CustomObjectsApi(config.new_client_from_config(str(plane.kubeconfig)))
-        namespace = planes.environment["BENCH_NAMESPACE"]
-        version = api.list_namespaced_custom_object("tekton.dev", "v1", namespace, "pipelineruns")["metadata"][
-            "resourceVersion"
-        ]
-        stream = api.list_namespaced_custom_object(
-            "tekton.dev", "v1", namespace, "pipelineruns", watch=True, resource_version=version, _preload_content=False
-        )
-        threading.Thread(target=self._read, args=(stream,), daemon=True).start()
-
-    def _read(self, stream: Any) -> None:
-        rest = b""
-        # The control plane is stopped in the end, and the watch with it.
-        with suppress(urllib3.exceptions.HTTPError):
-            for chunk in stream.stream(amt=None):
-                now = time.perf_counter()
-                *lines, rest = (rest + chunk).split(b"\n")
-                with self._changed:
-                    for line in lines:
-                        self._found.setdefault(json.loads(line)["object"]["metadata"]["name"], now)
-                    self._changed.notify_all()
-
-    def seen(self, name: str) -> float:
-        """Return when the run was seen first; waits for it."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: name in self._found, timeout=10):
-                raise click.ClickException(f"the run {name} did not appear within 10 s")
-            return self._found[name]
-
-
-def bursts(plane: ControlPlane, folder: Path) -> Iterator[Row]:
-    """300 pushes at once, and the ceiling: 300 plain concurrent creates through the same client, before and after."""
-    ceilings = []
-    with receiver(plane, folder / "burst") as planes:
-        ceilings.append(raw_creates(plane, planes))
-        requests = [
-            load.request(planes.url, delivery_headers(content, guid()), content)
-            for content in (body(push(f"burst {number}")) for number in range(BURST))
-        ]
-        already = count_runs(plane, planes)
-        began = time.perf_counter()
-        load.run(planes.url, requests, connections=32)
-        wait_until(lambda: count_runs(plane, planes) >= already + BURST, what="300 runs", seconds=60, every=0.05)
-        seconds = time.perf_counter() - began
-        ceilings.append(raw_creates(plane, planes))
-    ceiling = statistics.mean(ceilings)
-    yield Row(f"plain concurrent creates (ceiling), {BURST}", ceiling, "s", "", f"{BURST / ceiling:,.0f}/s")
-    yield Row(
-        f"{BURST} pushes at once -> {BURST} runs",
-        seconds,
-        "s",
-        "<= 2.5 s",
-        f"{ceiling / seconds:.0%} of the ceiling (goal 60 %)",
-    )
-
-
-def single_creates(plane: ControlPlane, planes: Planes) -> Iterator[float]:
-    """Seconds of creates one after another, through the same client and with nothing else going on."""
-    api = client.CustomObjectsApi(config.new_client_from_config(str(plane.kubeconfig)))
-    namespace = planes.environment["BENCH_NAMESPACE"]
-    for number in range(40):
-        run = {
-            "apiVersion": "tekton.dev/v1",
-            "kind": "PipelineRun",
-            "metadata": {"name": f"single-{number}"},
-            "spec": {"pipelineRef": {"name": "deploy-striv"}},
-        }
-        began = time.perf_counter()
-        api.create_namespaced_custom_object(
-            "tekton.dev", "v1", namespace, "pipelineruns", run, field_validation="Strict"
-        )
-        yield time.perf_counter() - began
-
-
-def raw_creates(plane: ControlPlane, planes: Planes) -> float:
-    """Seconds for 300 creates with 16 threads and nothing else."""
-    configuration = client.Configuration()
-    config.load_kube_config(str(plane.kubeconfig), client_configuration=configuration)
-    configuration.connection_pool_maxsize = 24
-    api = client.CustomObjectsApi(client.ApiClient(configuration))
-    namespace = planes.environment["BENCH_NAMESPACE"]
-    template = plane.api.list("tekton.dev/v1", "PipelineRun", namespace=namespace)
-    spec = template[0]["spec"] if template else {"pipelineRef": {"name": "deploy-striv"}}
-    stamp = time.monotonic_ns()
-
-    def create(number: int) -> None:
-        run = {
-            "apiVersion": "tekton.dev/v1",
-            "kind": "PipelineRun",
-            "metadata": {"name": f"raw-{stamp}-{number}"},
-            "spec": spec,
-        }
-        api.create_namespaced_custom_object(
-            "tekton.dev", "v1", namespace, "pipelineruns", run, field_validation="Strict"
-        )
-
-    with ThreadPoolExecutor(16) as pool:
-        began = time.perf_counter()
-        list(pool.map(create, range(BURST)))
-        return time.perf_counter() - began
-
-
-def count_runs(plane: ControlPlane, planes: Planes) -> int:
-    """How many PipelineRuns there are, by the count that a list of one gives; cheap enough to poll."""
-    path = f"/apis/tekton.dev/v1/namespaces/{planes.environment['BENCH_NAMESPACE']}/pipelineruns?limit=1"
-    answer = plane.api.request("GET", path)
-    return len(answer["items"]) + int(answer["metadata"].get("remainingItemCount") or 0)
+def growth(planes: Planes) -> Iterator[Row]:
+    """What many deliveries leave behind: in memory nothing, in the journal a row or, of a push that runs, its payload too."""
+    filtered = endless(planes, "filtered", 0)
+    load.run(planes.url, islice(filtered, WARM_UP), connections=32)
+    memory_before, journal_before = pss_megabytes(planes), journal_bytes(planes)
+    load.run(planes.url, islice(filtered, FLOOD), connections=32)
+    memory_after, journal_after = pss_megabytes(planes), journal_bytes(planes)
+    detail = f"{memory_before:.1f} MB after {WARM_UP:,}, {memory_after:.1f} MB after {FLOOD:,} more"
+    yield Row(f"memory of serve: growth over {FLOOD:,} deliveries", memory_after - memory_before, "MB", "flat", detail)
+    yield Row("journal: bytes for a filtered push", (journal_after - journal_before) / FLOOD, "bytes")
+    load.run(planes.url, endless(planes, "matched", MATCHED), connections=32)
+    each = (journal_bytes(planes) - journal_after) / MATCHED
+    yield Row("journal: bytes for a matched push of 8 KB", each, "bytes")
 
 
 def start_up(planes: Planes) -> Iterator[Row]:
@@ -262,40 +104,16 @@ def memory(planes: Planes, when: str) -> Iterator[Row]:
     yield Row(f"memory, {when}: PSS of {len(planes.processes)} processes", pss_megabytes(planes), "MB", "<= 160 MB")
 
 
-def pss_megabytes(planes: Planes) -> float:
-    """The proportional set size of all planes that run."""
-    total = 0
-    for process in planes.processes.values():
-        rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
-        total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
-    return total / 1024
-
-
-def deliveries_seconds() -> float:
-    """How long the flood for the memory test lasts."""
-    return float(sys.argv[1]) if len(sys.argv) > 1 else 25.0
+def journal_bytes(planes: Planes) -> int:
+    """The journal's size with everything in its main file, as it is once nobody has it open."""
+    with closing(sqlite_module().connect(planes.folder / "journal.db", timeout=10)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return (planes.folder / "journal.db").stat().st_size
 
 
 def len_cpus() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0))
-
-
-_namespaces = count()
-
-
-@contextmanager
-def receiver(plane: ControlPlane, folder: Path, *, planes_: tuple[str, ...] = ("serve", "work")) -> Iterator[Planes]:
-    """A receiver with an empty journal and a namespace of its own."""
-    namespace = f"bench-{next(_namespaces)}"
-    make_namespace(plane.api, namespace)
-    planes = Planes.prepare(folder, kubeconfig=plane.kubeconfig, namespace=namespace)
-    planes.environment["BENCH_NAMESPACE"] = namespace
-    planes.start(*planes_)
-    try:
-        yield planes
-    finally:
-        planes.stop()
 
 
 if __name__ == "__main__":

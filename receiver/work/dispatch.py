@@ -24,11 +24,13 @@ from receiver.errors import OutageError, PermanentError, ReceiverError, Rejected
 from receiver.journal import changes
 from receiver.journal.changes import Change, Job
 from receiver.journal.jobs import Jobs
+from receiver.journal.schema import WAITING
 from receiver.journal.writer import BatchWriter
 from receiver.work.circuit import Circuit
 
 _log = logging.getLogger(__name__)
 _AHEAD = 4  # claims per worker thread, so that none waits for the next claim
+_ASK_LATER_SECONDS = 0.03
 _MOST_SALTS = 3
 _DAY_SECONDS = 86_400.0
 
@@ -72,6 +74,7 @@ class Dispatcher:
         self._held: dict[int, Job] = {}
         self._probe: Job | None = None
         self._why_away = ""
+        self._sated = True
         self._running: set[Future[None]] = set()
         self._pool = pool or ThreadPoolExecutor(limits.concurrency, thread_name_prefix="create")
         self.circuit = Circuit()
@@ -94,7 +97,8 @@ class Dispatcher:
                 self._probe = claimed[0] if probing and claimed else None
             self._running = {each for each in self._running if not each.done()}
             self._running |= {self._pool.submit(self._handle, job) for job in claimed}
-        return self._pause(now, sated=len(claimed) < allowed)
+        self._sated = len(claimed) < allowed
+        return self._pause(now, claimed=bool(claimed))
 
     def renew_leases(self) -> None:
         """Prolong the leases of all jobs in hand."""
@@ -116,21 +120,26 @@ class Dispatcher:
             self._jobs.release(held)
         return not late
 
-    def _pause(self, now: float, *, sated: bool) -> float:
-        """`sated` is whether there was room for more: what is due all the same waits for a bound of its trigger."""
+    def _pause(self, now: float, *, claimed: bool) -> float:
         with self._lock:
             probe = self.circuit.seconds_to_probe(now=now)
             full = len(self._held) >= self._limits.concurrency * _AHEAD
         if probe is not None:
             return min(1.0, probe)
+        if claimed and self._sated:
+            # The creations come first; what is due next can be asked when they are on their way.
+            return _ASK_LATER_SECONDS
         due = None if full else self._jobs.next_due(now=now)
-        return 1.0 if due is None or (sated and due <= now) else min(1.0, max(0.0, due - now))
+        # Where there was room for more, what is due all the same waits for a bound of its trigger.
+        return 1.0 if due is None or (self._sated and due <= now) else min(1.0, max(0.0, due - now))
 
     def _handle(self, job: Job) -> None:
+        is_over = False
         try:
             change = self._held_back(job) or self.attempt(job)
             if not self._recorder.submit(change).result():
                 _log.warning("another worker was quicker", extra=_facts(job))
+            is_over = change.state != WAITING
         except ReceiverError as error:
             # The lease runs out by itself, and the step is repeated.
             _log.error("job not recorded", extra={**_facts(job), "problem": str(error)})
@@ -139,8 +148,9 @@ class Dispatcher:
         finally:
             with self._lock:
                 self._held.pop(job.id, None)
-                low = len(self._held) < self._limits.concurrency
-            if low:
+                low = len(self._held) < self._limits.concurrency * _AHEAD // 2
+            # To look in vain costs more than to wait for the next push.
+            if low and not (is_over and self._sated and not self._max_active):
                 self._ring()
 
     def _held_back(self, job: Job) -> Change | None:

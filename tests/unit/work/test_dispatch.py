@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ class Bench:
         self.dispatchers: list[Dispatcher] = []
 
     def dispatcher(self, *triggers: Trigger, concurrency: int = 4) -> Dispatcher:
+        self.pool = ThreadPoolExecutor(concurrency)
         made = Dispatcher(
             jobs=self.jobs,
             recorder=self.recorder,
@@ -70,6 +72,7 @@ class Bench:
             limits=Limits(concurrency=concurrency, lease_seconds=LEASE, give_up_days=3.0),
             clock=lambda: self.now,
             ring=self.rung.set,
+            pool=self.pool,
         )
         self.dispatchers.append(made)
         return made
@@ -78,6 +81,7 @@ class Bench:
         """Let a worker take one step to its end; return the first job."""
         dispatcher = self.dispatcher(*triggers)
         dispatcher.step()
+        self.pool.shutdown()
         dispatcher.close()
         return self.job()
 

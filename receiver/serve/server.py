@@ -79,6 +79,7 @@ class Front:
             _log.debug("client went away", extra={"path": scope.path})
         except Exception:  # noqa: BLE001 - whatever it was, the client gets an answer and the log the cause
             _log.exception("request failed")
+            self._observer.refused(500, "internal")
             proto.response_bytes(500, [("content-type", "application/json")], _INTERNAL)
         finally:
             self.active -= 1

@@ -16,6 +16,7 @@ from receiver.cli.send import curl_command
 from tests.controlplane import programs
 from tests.controlplane.cluster import ControlPlane
 from tests.support.planes import ROOT, Planes, delivery_headers
+from tests.support.waiting import eventually
 
 FIRST, FORGED, OTHER = (f"{digit * 8}-cc78-11e3-81ab-4c9367dc0958" for digit in "abc")
 HEAD_SHA = "990de66f0c1b2a3948576d5e4f30212a3b4c5d6e"
@@ -135,11 +136,13 @@ def _dry_run(folder: Path) -> None:
 
 
 def _wait_started(planes: Planes) -> None:
-    end = time.monotonic() + 15
-    while any(job["state"] == "waiting" for delivery in planes.deliveries() for job in delivery["jobs"]):
-        if time.monotonic() > end:
-            raise SystemExit(f"the run was not created within 15 s; see {planes.folder / 'run.log'}")
-        time.sleep(0.1)
+    def started() -> bool:
+        return all(job["state"] != "waiting" for delivery in planes.deliveries() for job in delivery["jobs"])
+
+    try:
+        eventually(started, what="the run to be created", seconds=15)
+    except TimeoutError as error:
+        raise SystemExit(f"{error}; see {planes.folder / 'run.log'}") from None
 
 
 def _curl(planes: Planes, payload: Path, guid: str, *, headers: dict[str, str] | None = None) -> str:

@@ -96,7 +96,7 @@ def _kill_once(planes: Planes, chance: random.Random) -> None:
     if chance.random() < 0.75:
         for plane in targets:
             planes.wait_ready(plane, seconds=60)
-    time.sleep(chance.uniform(0.0, 0.7))
+    time.sleep(chance.uniform(0.0, 0.7))  # the random time itself: any moment of a life may be the last
     for plane in targets:
         planes.kill(plane)
     for plane in targets:

@@ -423,6 +423,7 @@ def test_pipelined_pushes_are_answered_one_by_one_in_their_order(planes: Planes)
 
 async def _stop_amid(planes: Planes) -> tuple[int, float]:
     async with crowd(planes.port, MIXED, size=CROWD):
+        # The times themselves: nothing outside shows how far a server has read, or that it has heard of its end.
         await asyncio.sleep(0.5)
         delivery = push()
         reader, writer = await asyncio.open_connection("127.0.0.1", planes.port)

@@ -5,24 +5,18 @@ from typing import Any
 import pytest
 
 from tests.e2e.support.cluster import Cluster, Object, eventually
-from tests.e2e.support.repository import Repository
+from tests.e2e.support.repository import ENDLESS_BACKEND, Repository
 from tests.e2e.support.runs import BATCH, RBAC, RUN_LABEL, TEKTON, Run, Runs
 
-SLOW_BACKEND = """
-import time
-
-def test_takes_its_time(store):
-    time.sleep(40)
-"""
 DEADLINE_SECONDS = 60
 JOB_CLEAN_SECONDS = 45
 """A Job's time to live after its deadline, its pod's end and the collection of what it owned."""
 
 
-def start_slow(runs: Runs, repository: Repository, **given: Any) -> Run:
-    """Start a run whose back-end tests take two minutes, and wait until they run."""
-    commit = repository.push_commit("slow", files={"test/test_slow.py": SLOW_BACKEND})
-    run = runs.start(revision=commit, branch="slow", repository_id="1", **given)
+def start_endless(runs: Runs, repository: Repository, **given: Any) -> Run:
+    """Start a run whose back-end tests do not end by themselves, and wait until they run."""
+    commit = repository.push_commit("endless", files={"test/test_endless.py": ENDLESS_BACKEND})
+    run = runs.start(revision=commit, branch="endless", repository_id="1", **given)
     run.wait_for_task("test-backend")
     return run
 
@@ -42,7 +36,7 @@ def jobs_of(cluster: Cluster, run: Run) -> list[Object]:
 def test_owners_take_everything_with_them_when_a_run_is_deleted(
     cluster: Cluster, runs: Runs, repository: Repository
 ) -> None:
-    run = start_slow(runs, repository)
+    run = start_endless(runs, repository)
     assert len(jobs_of(cluster, run)) == 2
 
     run.delete()
@@ -53,7 +47,7 @@ def test_owners_take_everything_with_them_when_a_run_is_deleted(
 
 @pytest.mark.e2e_full
 def test_finally_cleans_up_after_a_cancelled_run(cluster: Cluster, runs: Runs, repository: Repository) -> None:
-    run = start_slow(runs, repository)
+    run = start_endless(runs, repository)
     assert len(jobs_of(cluster, run)) == 2
 
     run.cancel("CancelledRunFinally")
@@ -79,7 +73,7 @@ def test_finally_cleans_up_when_databases_are_still_starting(
 
 @pytest.mark.e2e_full
 def test_finally_cleans_up_when_the_tasks_take_too_long(runs: Runs, repository: Repository) -> None:
-    run = start_slow(runs, repository, timeouts={"pipeline": "3m", "tasks": "55s", "finally": "1m"})
+    run = start_endless(runs, repository, timeouts={"pipeline": "3m", "tasks": "55s", "finally": "1m"})
 
     condition = run.expect("False")
 
@@ -99,9 +93,9 @@ def test_the_jobs_deadline_cleans_up_when_finally_does_not_run(
         cluster.changed(f"{BATCH}/cronjobs/postgres", short_deadline),
     ):
         if end == "pipeline timeout":
-            run = start_slow(runs, repository, timeouts={"pipeline": "50s"})
+            run = start_endless(runs, repository, timeouts={"pipeline": "50s"})
         else:
-            run = start_slow(runs, repository)
+            run = start_endless(runs, repository)
             run.cancel("Cancelled")
         run.expect("False")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.e2e.support.cluster import Cluster, Object, eventually
-from tests.e2e.support.repository import Repository
+from tests.e2e.support.repository import ENDLESS_BACKEND, Repository
 from tests.e2e.support.runs import BATCH, CORE, TEKTON, Runs
 
 UNKNOWN_REVISION = "1" * 40
@@ -20,12 +20,6 @@ MEMORY_HOG = """
 def test_takes_all_memory():
     hoard = [bytearray(b"x") * (64 * 2**20) for _ in range(64)]
     assert hoard
-"""
-SLOW_BACKEND = """
-import time
-
-def test_takes_its_time():
-    time.sleep(120)
 """
 
 
@@ -126,8 +120,8 @@ def test_a_test_that_takes_too_much_memory_is_told_apart(runs: Runs, repository:
 
 @pytest.mark.e2e_full
 def test_an_evicted_pod_is_told_apart(cluster: Cluster, runs: Runs, repository: Repository) -> None:
-    commit = repository.push_commit("slow", files={"test/test_slow.py": SLOW_BACKEND})
-    run = runs.start(revision=commit, branch="slow", repository_id="1")
+    commit = repository.push_commit("endless", files={"test/test_endless.py": ENDLESS_BACKEND})
+    run = runs.start(revision=commit, branch="endless", repository_id="1")
     run.wait_for_task("test-backend")
 
     pod = f"{CORE}/pods/{run.taskruns()['test-backend']['status']['podName']}"

@@ -80,7 +80,7 @@ class Senders:
         self._branches = branches
         self._seed = seed
         self._allowed = threading.Semaphore(0)
-        self._stopping = False
+        self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._threads = [
             threading.Thread(target=self._run, args=(number,), name=f"sender-{number}") for number in range(senders)
@@ -96,7 +96,7 @@ class Senders:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stopping = True
+        self._stopping.set()
         self._allowed.release(len(self._threads))
         for thread in self._threads:
             thread.join()
@@ -109,13 +109,13 @@ class Senders:
         chance = random.Random(f"{self._seed}/{number}")
         while True:
             self._allowed.acquire()
-            while not self._stopping and not is_listening(self._planes):
-                time.sleep(0.02)
-            if self._stopping:
+            while not is_listening(self._planes) and not self._stopping.wait(0.02):
+                pass
+            if self._stopping.is_set():
                 return
             send(self._planes, self._next(number, chance), anew=chance.random() < 0.2)
-            # Spread over the lives of the processes, instead of all at their beginnings.
-            time.sleep(chance.uniform(0.0, 0.2))
+            # The time itself: spread over the lives of the processes, instead of all at their beginnings.
+            self._stopping.wait(chance.uniform(0.0, 0.2))
 
     def _next(self, number: int, chance: random.Random) -> Pushed:
         with self._lock:

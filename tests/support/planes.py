@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ import requests
 import yaml
 
 from receiver.core.signature import sign
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = b"an acceptable webhook secret"
@@ -112,16 +112,18 @@ class Planes:
     def wait_ready(self, plane: str, *, seconds: float = 20) -> None:
         """Return when the plane's /healthz answers 200."""
         port = self.port if plane == "serve" else self.private_port
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                if requests.get(f"http://127.0.0.1:{port}/healthz", timeout=2).ok:
-                    return
-            except requests.RequestException:
-                pass
+
+        def answers() -> bool:
             assert self.processes[plane].poll() is None, f"{plane} ended:\n{self.log(plane)[-3000:]}"
-            assert time.monotonic() < end, f"{plane} is not ready after {seconds} s:\n{self.log(plane)[-3000:]}"
-            time.sleep(0.02)
+            try:
+                return requests.get(f"http://127.0.0.1:{port}/healthz", timeout=2).ok
+            except requests.RequestException:
+                return False
+
+        try:
+            eventually(answers, what=f"{plane} to be ready", seconds=seconds)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}:\n{self.log(plane)[-3000:]}") from None
 
     def log(self, plane: str) -> str:
         """Return all that a plane has logged."""

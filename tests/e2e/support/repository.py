@@ -11,6 +11,13 @@ NAMESPACE = "striv-e2e"
 URL = f"git://git.{NAMESPACE}.svc/striv.git"
 MINIATURE = Path(__file__).resolve().parents[1] / "striv"
 SERVER = Path(__file__).with_name("git-server.yaml")
+ENDLESS_BACKEND = """
+import signal
+
+def test_ends_only_with_its_run(store):
+    signal.pause()
+"""
+"""A test of the back end for runs that a test here ends: however slow the cluster is, it is under way until then."""
 
 IDENTITY = {
     "GIT_AUTHOR_NAME": "Miniature",

@@ -18,6 +18,7 @@ from tests.e2e.support.cluster import CHECKOUT, Cluster, kubectl, stand_in_image
 from tests.e2e_receiver.installation import IMAGE, RUNS, Installation
 from tests.e2e_receiver.overlays import write_overlay
 from tests.e2e_receiver.postgresql import Database
+from tests.support.needs import lacking
 
 _PIPELINE = f"/apis/tekton.dev/v1/namespaces/{RUNS}/pipelines/deploy-striv"
 
@@ -26,7 +27,7 @@ _PIPELINE = f"/apis/tekton.dev/v1/namespaces/{RUNS}/pipelines/deploy-striv"
 def cluster() -> Cluster:
     """The cluster, with the pipeline installed."""
     if not os.environ.get("KUBECONFIG"):
-        pytest.skip("KUBECONFIG names no cluster with real pods")
+        lacking("KUBECONFIG names no cluster with real pods")
     connected = Cluster.from_kubeconfig()
     if connected.get(_PIPELINE) is None:
         stand_in_images([CHECKOUT / "k8s" / "striv"])
@@ -42,7 +43,7 @@ def image(cluster: Cluster) -> str:
         return name
     program = Path(os.environ.get("STRIV_E2E_CLUSTER", CHECKOUT.parent / "shared" / "cluster" / "cluster"))
     if not program.is_file():
-        pytest.skip("no image: set RECEIVER_E2E_IMAGE, or STRIV_E2E_CLUSTER to a program that builds it")
+        lacking("no image: set RECEIVER_E2E_IMAGE, or STRIV_E2E_CLUSTER to a program that builds it")
     subprocess.run([program, "build", str(CHECKOUT), IMAGE], check=True, capture_output=True, timeout=900)
     return IMAGE
 

@@ -1,0 +1,31 @@
+"""A test that cannot run says so: skipped with its reason, and in CI failed."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.support.needs import lacking, need_root
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
+def test_what_a_machine_lacks_is_a_skip_with_its_reason_and_in_ci_a_failure(
+    monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match="install strace"):
+        lacking("install strace")
+
+
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_what_only_root_can_do_is_a_skip_for_others_everywhere(monkeypatch: pytest.MonkeyPatch, ci: str) -> None:
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setattr(os, "geteuid", lambda: 1_000)
+    with pytest.raises(pytest.skip.Exception, match="only root can mount a disk"):
+        need_root("mount a disk")
+
+
+def test_root_leaves_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    need_root("mount a disk")

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -35,6 +34,7 @@ from receiver.serve.observe import Observer
 from receiver.serve.secrets import SecretFiles
 from receiver.settings import Settings, load_settings
 from tests.support.http import Answer, Delivery, connect, exchange
+from tests.support.planes import free_port
 from tests.support.waiting import eventually
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -166,19 +166,23 @@ class FlaskPlane:
 
 
 class FrontPlane:
-    """`receiver serve` in a process of its own, on a free port of the loopback."""
+    """`receiver serve` in a process of its own, on free ports of the loopback."""
 
     def __init__(self, config: Path, environment: Mapping[str, str]) -> None:
         settings = load_settings(config, {})
         self.settings = settings
         self.journal = Journal(settings)
-        self.port = _free_port()
+        self.port = free_port()
+        listen = {"RECEIVER__SERVE__LISTEN": f"127.0.0.1:{self.port}"}
+        if settings.serve.metrics_listen is not None:
+            # Nobody asks there; the default port would be everybody's.
+            listen["RECEIVER__SERVE__METRICS_LISTEN"] = "127.0.0.1:0"
         self.log_file = config.parent / "serve.log"
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "receiver", "--config", str(config), "serve"],
                 cwd=CHECKOUT,
-                env={**os.environ, **environment, "RECEIVER__SERVE__LISTEN": f"127.0.0.1:{self.port}"},
+                env={**os.environ, **listen, **environment},
                 stderr=log,
             )
         eventually(self._answers, what="the front to listen")
@@ -205,10 +209,3 @@ class FrontPlane:
         except ConnectionRefusedError:
             return False
         return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -11,10 +11,11 @@ from pathlib import Path
 from bench import load
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.fixtures import make_namespace
-from tests.support.payloads import body, guid, push
 from tests.support.planes import SECRET, Planes, delivery_headers
+from tests.support.pushes import encoded, seeded_push
+from tests.support.signing import new_guid
 
-PADDING = "x" * 6_500  # a usual push has about 8 KB
+PADDING = "x" * 5_830  # a usual push has about 8 KB
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ def endless(planes: Planes, kind: str, made: int) -> Iterator[bytes]:
     branch = "gh-readonly-queue/main/pr-1" if kind == "filtered" else "main"
     ready = []
     for _ in range(several):
-        content = body(push(f"bench {next(_numbers)}", branch=branch, padding=PADDING))
+        content = encoded(seeded_push(f"bench {next(_numbers)}", branch=branch, padding=PADDING))
         key = b"a guess" if kind == "forged" else SECRET
-        ready.append(load.request(planes.url, delivery_headers(content, guid(), key=key), content))
+        ready.append(load.request(planes.url, delivery_headers(content, new_guid(), key=key), content))
     while True:
         yield from ready
         if kind == "matched":

@@ -22,8 +22,9 @@ from bench import load
 from bench.measured import Row, receiver
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.waiting import wait_until
-from tests.support.payloads import body, guid, push
 from tests.support.planes import Planes, delivery_headers
+from tests.support.pushes import encoded, seeded_push
+from tests.support.signing import new_guid
 
 BURST = 300
 
@@ -36,8 +37,8 @@ def latency(plane: ControlPlane, planes: Planes) -> Iterator[Row]:
     yield Row("one plain create, idle, p50 (the floor of the next two)", statistics.median(alone) * 1e3, "ms")
     watch = RunWatch(plane, planes)
     for number in range(60):
-        content = body(push(f"latency {number}"))
-        ready = load.request(planes.url, delivery_headers(content, guid()), content)
+        content = encoded(seeded_push(f"latency {number}"))
+        ready = load.request(planes.url, delivery_headers(content, new_guid()), content)
         sent = time.perf_counter()
         answer = exchange(planes.port, ready)
         answered = time.perf_counter()
@@ -101,8 +102,8 @@ def bursts(plane: ControlPlane, folder: Path) -> Iterator[Row]:
     with receiver(plane, folder / "burst") as planes:
         ceilings.append(raw_creates(plane, planes))
         requests = [
-            load.request(planes.url, delivery_headers(content, guid()), content)
-            for content in (body(push(f"burst {number}")) for number in range(BURST))
+            load.request(planes.url, delivery_headers(content, new_guid()), content)
+            for content in (encoded(seeded_push(f"burst {number}")) for number in range(BURST))
         ]
         already = count_runs(plane, planes)
         began = time.perf_counter()

@@ -15,8 +15,9 @@ import pytest
 from receiver.cli.main import receiver
 from tests.controlplane import programs
 from tests.controlplane.cluster import ControlPlane
-from tests.support.payloads import body, guid, push
 from tests.support.planes import ROOT, Planes
+from tests.support.pushes import encoded, seeded_push
+from tests.support.signing import new_guid
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 CODE = re.compile(r"`([^`\n]+)`|^(?: {4}|\$ )(.+)$", re.MULTILINE)
@@ -42,8 +43,8 @@ def runs_to_its_end(command: str, *, env: dict[str, str], says: str = "") -> Non
 def test_every_command_in_readme_is_run(control_plane: ControlPlane, planes: Planes) -> None:
     """What cannot be run as it stands, `make test` itself, is at least what make would run."""
     planes.start()
-    assert planes.push(body(push()), guid()).status_code == 202
-    (planes.folder / "push.json").write_bytes(body(push(branch="kubernetes")))
+    assert planes.push(encoded(seeded_push()), new_guid()).status_code == 202
+    (planes.folder / "push.json").write_bytes(encoded(seeded_push(branch="kubernetes")))
     environment = {**planes.environment, "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"}
     here = {"cwd": str(planes.folder)}
     kubeconfig = str(control_plane.kubeconfig)

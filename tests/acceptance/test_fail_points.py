@@ -15,10 +15,10 @@ from tests.controlplane.fixtures import make_namespace
 from tests.controlplane.waiting import wait_until
 from tests.support.fail_points import EXIT_CODE, POSTPONED, REFUSED, SERVE, STOPPING, WORK, through
 from tests.support.load import STORED, Pushed, new_push, send, send_all
-from tests.support.payloads import guid
 from tests.support.planes import Planes
 from tests.support.quotas import limit_runs
 from tests.support.seen import KEY, integrity, job_rows, runs, steps
+from tests.support.signing import new_guid
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
 PUSHES = 6
@@ -66,7 +66,7 @@ def wait_death(planes: Planes, plane: str) -> None:
 
 def pushed_to(planes: Planes, number: int = PUSHES) -> list[Pushed]:
     """Pushes that the public plane has acknowledged."""
-    pushes = [new_push(guid()) for _ in range(number)]
+    pushes = [new_push(new_guid()) for _ in range(number)]
     send_all(planes, pushes)
     assert [pushed.statuses for pushed in pushes] == [[202]] * number
     return pushes
@@ -105,7 +105,7 @@ def test_a_death_on_the_way_to_the_acknowledgement_loses_nothing_that_was_acknow
     before = len(job_rows(planes))
     planes.launch("serve", through=through(point, count=3))
     planes.wait_ready("serve")
-    pushes = [new_push(guid()) for _ in range(3)]
+    pushes = [new_push(new_guid()) for _ in range(3)]
     assert [send(planes, pushed) for pushed in pushes] == [202, 202, 0]
     wait_death(planes, "serve")
     assert len(job_rows(planes)) - before == (3 if point.startswith("committed") else 2)

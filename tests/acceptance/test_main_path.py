@@ -15,8 +15,9 @@ from tests.controlplane import pods
 from tests.controlplane.api import Api
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.waiting import wait_until
-from tests.support.payloads import body, guid, push
 from tests.support.planes import Planes, delivery_headers
+from tests.support.pushes import encoded, seeded_push
+from tests.support.signing import new_guid
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
 V1 = "tekton.dev/v1"
@@ -72,9 +73,9 @@ def test_a_push_becomes_a_run_whose_outcome_is_listed(
     make_pipeline(control_plane.api, run_namespace)
     simplify(planes)
     planes.start()
-    payload = push(branch="feature/Größe")
-    delivery = guid()
-    answer = planes.push(body(payload), delivery)
+    payload = seeded_push(branch="feature/Größe")
+    delivery = new_guid()
+    answer = planes.push(encoded(payload), delivery)
     assert (answer.status_code, answer.json()["result"]) == (202, "accepted")
     name = answer.json()["runs"][0]["run"]
     wait_until(lambda: only_job(planes, "started"), what="the run to be recorded")
@@ -92,9 +93,9 @@ def test_a_redelivery_starts_nothing_and_names_the_same_run(
     control_plane: ControlPlane, run_namespace: str, planes: Planes
 ) -> None:
     planes.start()
-    payload, delivery = body(push()), guid()
+    payload, delivery = encoded(seeded_push()), new_guid()
     first = planes.push(payload, delivery)
-    again = [planes.push(payload, delivery), planes.push(payload, guid())]
+    again = [planes.push(payload, delivery), planes.push(payload, new_guid())]
     assert {answer.json()["result"] for answer in again} == {"duplicate"}
     assert {answer.json()["runs"][0]["run"] for answer in [first, *again]} == {first.json()["runs"][0]["run"]}
     wait_until(lambda: all(job["state"] != "waiting" for job in jobs(planes)), what="the job to be worked on")
@@ -105,7 +106,7 @@ def test_a_kill_between_acknowledgement_and_creation_loses_nothing(
     control_plane: ControlPlane, run_namespace: str, planes: Planes
 ) -> None:
     planes.start("serve")
-    answers = [planes.push(body(push(str(number))), guid()) for number in range(20)]
+    answers = [planes.push(encoded(seeded_push(str(number))), new_guid()) for number in range(20)]
     assert {answer.status_code for answer in answers} == {202}
     planes.kill("serve")
     planes.start("work")
@@ -119,7 +120,7 @@ def test_a_killed_worker_is_succeeded_by_the_next_without_a_second_run(
     control_plane: ControlPlane, run_namespace: str, planes: Planes
 ) -> None:
     planes.start()
-    answers = [planes.push(body(push(str(number))), guid()) for number in range(30)]
+    answers = [planes.push(encoded(seeded_push(str(number))), new_guid()) for number in range(30)]
     planes.kill("work")
     planes.start("work")
     names = {answer.json()["runs"][0]["run"] for answer in answers}
@@ -129,7 +130,7 @@ def test_a_killed_worker_is_succeeded_by_the_next_without_a_second_run(
 
 def test_sigterm_finishes_what_was_begun_and_ends_with_exit_code_0(planes: Planes) -> None:
     planes.start()
-    with half_sent(planes, body(push())) as (connection, rest):
+    with half_sent(planes, encoded(seeded_push())) as (connection, rest):
         for plane in ("serve", "work"):
             planes.signal(plane, signal.SIGTERM)
         wait_until(lambda: refuses(planes), what="the listener to close")
@@ -142,7 +143,7 @@ def test_sigterm_finishes_what_was_begun_and_ends_with_exit_code_0(planes: Plane
 
 def test_a_second_sigterm_ends_serve_at_once(planes: Planes) -> None:
     planes.start("serve")
-    with half_sent(planes, body(push())):
+    with half_sent(planes, encoded(seeded_push())):
         planes.signal("serve", signal.SIGTERM)
         wait_until(lambda: refuses(planes), what="the listener to close")
         assert planes.processes["serve"].poll() is None
@@ -153,7 +154,7 @@ def test_a_second_sigterm_ends_serve_at_once(planes: Planes) -> None:
 @contextmanager
 def half_sent(planes: Planes, payload: bytes) -> Iterator[tuple[socket.socket, bytes]]:
     """A delivery of which the second half of the body has not been sent yet."""
-    lines = [f"{name}: {value}" for name, value in delivery_headers(payload, guid()).items()]
+    lines = [f"{name}: {value}" for name, value in delivery_headers(payload, new_guid()).items()]
     head = "\r\n".join(["POST /webhook HTTP/1.1", "Host: test", f"Content-Length: {len(payload)}", *lines, "", ""])
     middle = len(payload) // 2
     with socket.create_connection(("127.0.0.1", planes.port), timeout=10) as connection:
@@ -174,8 +175,8 @@ def refuses(planes: Planes) -> bool:
 
 def test_a_forged_delivery_is_refused_and_leaves_no_trace(planes: Planes) -> None:
     planes.start("serve")
-    payload = body(push())
-    headers = {"X-Hub-Signature-256": "sha256=" + "0" * 64, "X-GitHub-Event": "push", "X-GitHub-Delivery": guid()}
+    payload = encoded(seeded_push())
+    headers = {"X-Hub-Signature-256": "sha256=" + "0" * 64, "X-GitHub-Event": "push", "X-GitHub-Delivery": new_guid()}
     answer = requests.post(planes.url, data=payload, headers=headers, timeout=10)
     assert answer.status_code == 401
     assert planes.deliveries() == []
@@ -183,5 +184,5 @@ def test_a_forged_delivery_is_refused_and_leaves_no_trace(planes: Planes) -> Non
 
 def test_what_no_trigger_wants_is_answered_200_with_the_reason(planes: Planes) -> None:
     planes.start("serve")
-    answer = planes.push(body(push(branch="gh-readonly-queue/main/pr-1")), guid())
+    answer = planes.push(encoded(seeded_push(branch="gh-readonly-queue/main/pr-1")), new_guid())
     assert (answer.status_code, answer.json()["reason"]) == (200, "branch-filtered")

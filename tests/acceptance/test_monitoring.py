@@ -11,8 +11,9 @@ import yaml
 
 from tests.controlplane.monitoring import Tools
 from tests.support import monitoring
-from tests.support.payloads import body, guid, push
 from tests.support.planes import ROOT, Planes
+from tests.support.pushes import encoded, seeded_push
+from tests.support.signing import new_guid
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
@@ -22,8 +23,8 @@ def test_alerts_dashboard_and_documentation_name_what_the_planes_expose(
     planes: Planes, monitoring_tools: Tools
 ) -> None:
     planes.start()
-    assert planes.push(body(push()), guid()).status_code == 202
-    assert planes.push(body(push()), guid(), event="ping").status_code == 200
+    assert planes.push(encoded(seeded_push()), new_guid()).status_code == 202
+    assert planes.push(encoded(seeded_push()), new_guid(), event="ping").status_code == 200
     assert requests.post(planes.url, data=b"{}", timeout=10).status_code == 401
     serve = yaml.safe_load((planes.folder / "receiver.yaml").read_text())["serve"]["metrics_listen"]
 

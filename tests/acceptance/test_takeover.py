@@ -30,9 +30,10 @@ from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.waiting import wait_until
 from tests.support.journals import opened, rows, run_sql
 from tests.support.load import new_push, send
-from tests.support.payloads import REPOSITORY, body, guid, push
 from tests.support.planes import Planes
 from tests.support.postgres import OWNER, SERVE, WORK, PostgreSQL
+from tests.support.pushes import REPOSITORY, encoded, seeded_push
+from tests.support.signing import new_guid
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
 V1 = "tekton.dev/v1"
@@ -63,7 +64,7 @@ class Attack:
         try:
             decoded = decode_push(content, with_files=False)
         except Exception:  # noqa: BLE001 - also for what is no push at all
-            decoded = decode_push(body(push(content.hex()[:64])), with_files=False)
+            decoded = decode_push(encoded(seeded_push(content.hex()[:64])), with_files=False)
         push_key = changes.pop("push_key", push_keys(decoded, "").by_time)
         trigger = changes.get("trigger", "striv")
         key: bytes = changes.pop("job_key", job_key(push_key, trigger, changes.get("generation", 1)))
@@ -73,7 +74,7 @@ class Attack:
             wanted=Wanted(trigger, "striv-"),
             generation=1,
             push=decoded,
-            guid=guid(),
+            guid=new_guid(),
             now=1.0,
         )
         packed = zlib.compress(content) if stored is None else stored
@@ -170,34 +171,36 @@ def file_attack(planes: Planes, control_plane: ControlPlane, run_namespace: str)
 
 def foreign(**changes: Any) -> bytes:
     """A push to a repository that nobody configured."""
-    payload = push("foreign")
+    payload = seeded_push("foreign")
     repository = {**payload["repository"], "full_name": "mallory/miner", "clone_url": "https://evil.example/miner"}
-    return body({**payload, "repository": repository, **changes})
+    return encoded({**payload, "repository": repository, **changes})
 
 
 def test_no_forged_job_runs_another_repository_template_namespace_or_url(attack: Attack) -> None:
     attack.start("serve", "work")
-    own = body(push("own"))
+    own = encoded(seeded_push("own"))
     bomb = zlib.compress(own[:-1] + b" " * 512 * 1024 * 1024 + b"}", 9)
     refused = {
         "another repository": attack.forge(foreign()),
         "another repository under our name": attack.forge(foreign(after="a" * 40), repository=REPOSITORY),
-        "another trigger": attack.forge(body(push("1")), trigger="miner"),
-        "a branch that is filtered": attack.forge(body(push("2", branch="gh-readonly-queue/main/x"))),
-        "a deleted branch": attack.forge(body(push("3", after="0" * 40, deleted=True))),
-        "a ref that Tekton would expand": attack.forge(body(push("4", branch="$(context.taskRun.name)"))),
-        "a head that is no commit id": attack.forge(body(push("5")).replace(b'"after":"', b'"after":"--upload-pack=')),
-        "a key of its own": attack.forge(body(push("6")), job_key=b"\7" * 32),
-        "a payload of another push": attack.forge(body(push("7")), push_key=b"\7" * 32),
-        "another generation's key": attack.forge(body(push("8")), job_key=job_key(b"\1" * 32, "striv", 2)),
-        "garbage": attack.forge(body(push("9")), stored=b"\x00\xff garbage"),
-        "half a payload": attack.forge(body(push("10")), stored=zlib.compress(own)[:-9]),
-        "nothing": attack.forge(body(push("11")), stored=b""),
+        "another trigger": attack.forge(encoded(seeded_push("1")), trigger="miner"),
+        "a branch that is filtered": attack.forge(encoded(seeded_push("2", branch="gh-readonly-queue/main/x"))),
+        "a deleted branch": attack.forge(encoded(seeded_push("3", after="0" * 40, deleted=True))),
+        "a ref that Tekton would expand": attack.forge(encoded(seeded_push("4", branch="$(context.taskRun.name)"))),
+        "a head that is no commit id": attack.forge(
+            encoded(seeded_push("5")).replace(b'"after":"', b'"after":"--upload-pack=')
+        ),
+        "a key of its own": attack.forge(encoded(seeded_push("6")), job_key=b"\7" * 32),
+        "a payload of another push": attack.forge(encoded(seeded_push("7")), push_key=b"\7" * 32),
+        "another generation's key": attack.forge(encoded(seeded_push("8")), job_key=job_key(b"\1" * 32, "striv", 2)),
+        "garbage": attack.forge(encoded(seeded_push("9")), stored=b"\x00\xff garbage"),
+        "half a payload": attack.forge(encoded(seeded_push("10")), stored=zlib.compress(own)[:-9]),
+        "nothing": attack.forge(encoded(seeded_push("11")), stored=b""),
         "no JSON": attack.forge(b"\xff\xfe"),
-        "a bomb": attack.forge(body(push("12")), stored=bomb),
-        "a huge body": attack.forge(body(push("13")), stored=bytes(32 * 1024 * 1024)),
+        "a bomb": attack.forge(encoded(seeded_push("12")), stored=bomb),
+        "a huge body": attack.forge(encoded(seeded_push("13")), stored=bytes(32 * 1024 * 1024)),
     }
-    pushed = body(push("false push", pusher={"name": "mallory"}))
+    pushed = encoded(seeded_push("false push", pusher={"name": "mallory"}))
     lies: dict[str, Any] = {
         "repository": "mallory/miner",
         "ref": "refs/heads/lies",
@@ -231,9 +234,9 @@ def test_no_forged_job_runs_another_repository_template_namespace_or_url(attack:
 def test_a_payload_that_was_put_in_place_before_the_push_came_does_not_run_in_its_name(attack: Attack) -> None:
     """It knows a push before it stores it, so it can store a body that says something else under the push's key."""
     attack.start("work")
-    true, false = push("1"), push("1", branch="another")
-    key = push_keys(decode_push(body(true), with_files=False), "").by_time
-    planted = attack.forge(body(true), stored=zlib.compress(body(false)), push_key=key)
+    true, false = seeded_push("1"), seeded_push("1", branch="another")
+    key = push_keys(decode_push(encoded(true), with_files=False), "").by_time
+    planted = attack.forge(encoded(true), stored=zlib.compress(encoded(false)), push_key=key)
     attack.wait_settled()
     assert (attack.job(planted)["state"], attack.job(planted)["reason"]) == ("dead", "tampered")
     assert attack.runs() == []
@@ -275,11 +278,11 @@ def test_a_forged_job_does_not_get_the_outcome_of_another_run(file_attack: Attac
     name, uid = finished_run(attack, good=True)
     begun: dict[str, Any] = {"state": "started", "started_at": 1.0}
     planted = [
-        attack.forge(body(push("p1")), **begun, run_name=name, run_uid=uid),
-        attack.forge(body(push("p2")), **begun, run_name="striv-nothing", run_uid="no uid at all"),
-        attack.forge(body(push("p3")), **begun, run_name="..", run_uid=""),
-        attack.forge(body(push("p4")), **begun, run_name="../../../../api/v1/secrets", run_uid=uid),
-        attack.forge(body(push("p5")), **begun, run_name=name, run_uid=uid, trigger="miner"),
+        attack.forge(encoded(seeded_push("p1")), **begun, run_name=name, run_uid=uid),
+        attack.forge(encoded(seeded_push("p2")), **begun, run_name="striv-nothing", run_uid="no uid at all"),
+        attack.forge(encoded(seeded_push("p3")), **begun, run_name="..", run_uid=""),
+        attack.forge(encoded(seeded_push("p4")), **begun, run_name="../../../../api/v1/secrets", run_uid=uid),
+        attack.forge(encoded(seeded_push("p5")), **begun, run_name=name, run_uid=uid, trigger="miner"),
     ]
     wait_until(lambda: {attack.job(key)["state"] for key in planted} == {"finished"}, what="the follower", seconds=20)
     assert {attack.job(key)["result"] for key in planted} == {"deleted"}
@@ -352,7 +355,7 @@ def test_a_row_that_no_column_allows_ends_the_worker_with_the_reason(
     file_attack: Attack, forged: dict[str, Any], words: str
 ) -> None:
     attack = file_attack
-    attack.forge(body(push("1")), **forged)
+    attack.forge(encoded(seeded_push("1")), **forged)
     attack.planes.has_journal = True
     attack.planes.launch("work")
     assert attack.planes.processes.pop("work").wait(20) == 1
@@ -364,7 +367,7 @@ def test_what_a_terminal_would_obey_is_shown_as_text(file_attack: Attack) -> Non
     evil = "\x1b]0;owned\x07\x1b[2J"
     row: dict[str, Any] = dict.fromkeys((column.name for column in deliveries.c), evil)
     row |= {"id": 1, "hook_id": None, "installation_id": None, "received_at": 1.0, "push_key": b"\1" * 32}
-    attack.forge(body(push("1")), push_key=b"\1" * 32, trigger=evil, state=evil, run_name=evil, reason=evil)
+    attack.forge(encoded(seeded_push("1")), push_key=b"\1" * 32, trigger=evil, state=evil, run_name=evil, reason=evil)
     with attack.serve.begin() as connection:
         connection.execute(insert(deliveries), [row])
     attack.planes.has_journal = True

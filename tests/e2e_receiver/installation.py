@@ -11,7 +11,7 @@ from typing import Any
 
 from receiver.core.pipelinerun import KEY
 from tests.e2e.support.cluster import Cluster, Object, eventually, kubectl
-from tests.support.payloads import guid
+from tests.support.signing import new_guid
 
 NAMESPACE, RUNS = "striv-receiver", "striv-ci"
 IMAGE = "striv-receiver:local"
@@ -105,7 +105,7 @@ class Installation:
         headers = {
             "Content-Type": "application/json",
             "X-GitHub-Event": event,
-            "X-GitHub-Delivery": guid(),
+            "X-GitHub-Delivery": new_guid(),
             "X-Hub-Signature-256": f"sha256={digest}",
         }
         curl = [

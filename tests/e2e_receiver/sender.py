@@ -9,12 +9,12 @@ from typing import Self
 from receiver.core.pipelinerun import KEY
 from tests.e2e.support.cluster import eventually
 from tests.e2e_receiver.installation import Answer, Installation
-from tests.support.payloads import body, push
+from tests.support.pushes import encoded, seeded_push
 
 
 def new_push(branch: str = "held/one") -> bytes:
     """Return a push that there never was before; by default one whose run Tekton holds."""
-    return body(push(secrets.token_hex(8), branch=branch))
+    return encoded(seeded_push(secrets.token_hex(8), branch=branch))
 
 
 PAUSE_SECONDS = 0.25

@@ -14,8 +14,9 @@ from typing import Self
 
 import requests
 
-from tests.support.payloads import body, guid, push
 from tests.support.planes import Planes
+from tests.support.pushes import encoded, seeded_push
+from tests.support.signing import new_guid
 
 STORED = (200, 202)
 
@@ -38,14 +39,14 @@ class Pushed:
 
 def new_push(seed: str, *, branch: str = "main") -> Pushed:
     """Return a push that has not been sent yet."""
-    return Pushed(body(push(seed, branch=branch)), guid())
+    return Pushed(encoded(seeded_push(seed, branch=branch)), new_guid())
 
 
 def send(planes: Planes, pushed: Pushed, *, anew: bool = False, timeout: float = 10) -> int:
     """Deliver a push, `anew` under another delivery id; note and return the status."""
     began = time.monotonic()
     try:
-        answer = planes.push(pushed.body, guid() if anew else pushed.guid, timeout=timeout)
+        answer = planes.push(pushed.body, new_guid() if anew else pushed.guid, timeout=timeout)
     except requests.RequestException:
         pushed.statuses.append(0)
         return 0

@@ -94,6 +94,23 @@ def push_payload(
     }
 
 
+def seeded_push(
+    seed: str = "1", *, branch: str = "main", pushed_at: int | None = None, **fields: Any
+) -> dict[str, Any]:
+    """Return a push of one commit to a branch, of the same `seed` always the same one; `fields` replaces what is at the top.
+
+    Its head commit stays that of the seed, whatever `fields` says of `after`.
+    """
+    payload = push_payload(
+        ref=f"refs/heads/{branch}",
+        before=object_id(f"before {seed}"),
+        after=object_id(seed),
+        message=f"Change {seed}\n\nBecause.",
+        pushed_at=pushed_at,
+    )
+    return {**payload, **fields}
+
+
 def deletion_payload(ref: str = "refs/heads/old") -> dict[str, Any]:
     """Return the payload of a deleted ref."""
     return {**push_payload(ref=ref, after=ZERO, deleted=True, commits=[]), "head_commit": None}

@@ -106,7 +106,7 @@ def test_a_run_that_ends_while_the_worker_cannot_ask_is_seen_though_its_watch_is
         proxy.poison(Toxic(holds=True))
         wait_until(lambda: proxy.held, what="the watch to end and the next to be asked for", seconds=90)
         _, before = cluster.list_runs(run_namespace)
-        pods.finish_run(control_plane.api, run_namespace, meanwhile)
+        pods.finish_run(control_plane.api, run_namespace, meanwhile, seconds=120)
         _, after = cluster.list_runs(run_namespace)
         compact(control_plane, after)
         with pytest.raises(WatchExpiredError):

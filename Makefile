@@ -56,7 +56,7 @@ format: $(READY) ## set the code as lint wants it
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --fix --quiet .
 
-controlplane: $(READY) ## build the control plane of the tests and the demo (etcd, kube-apiserver, Tekton)
+controlplane: $(READY) ## build the control plane of the tests and the demo (etcd, kube-apiserver, Tekton; promtool)
 	@$(BIN)/python -m tests.controlplane build
 
 lock: ## write the hash-locked requirements anew from pyproject.toml (needs uv)

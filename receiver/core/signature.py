@@ -63,8 +63,11 @@ class Verifier:
         if not self._keyed:
             raise ValueError("at least one secret is needed")
 
+    def __len__(self) -> int:
+        return len(self._keyed)
+
     def __repr__(self) -> str:
-        return f"<Verifier with {len(self._keyed)} secrets>"
+        return f"<Verifier with {len(self)} secrets>"
 
     def signers(self, body: bytes, digest: bytes) -> tuple[Secret, ...]:
         """Return the secrets under which `digest` is the HMAC-SHA256 of `body`; empty when there is none."""

@@ -134,7 +134,11 @@ def process(folder: Path, seed: str, *, user: int = 0) -> subprocess.Popen[str]:
     """A process that creates or opens the journal in `folder` and writes into it; 0 is whoever runs the tests."""
     pipe = subprocess.PIPE
     command = [sys.executable, "-c", OPEN, str(folder), seed, str(user)]
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=CHECKOUT, umask=0o077)
+    # Another user cannot write where coverage is collected.
+    environment = {name: value for name, value in os.environ.items() if not (user and name.startswith("COVERAGE_"))}
+    return subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=CHECKOUT, umask=0o077, env=environment
+    )
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.support.cluster import CHECKOUT, Cluster, kubectl, stand_in_images
-from tests.e2e.support.repository import SERVER, Repository, start_server
+from tests.e2e.support.admission import install_pipeline
+from tests.e2e.support.cluster import Cluster
+from tests.e2e.support.repository import Repository, start_server
 from tests.e2e.support.runs import Runs
 
 # The miniature of Striv has tests of its own, which pods run.
@@ -25,8 +26,7 @@ def cluster() -> Cluster:
     assert flags["data"].get("set-security-context") == "true", (
         'Tekton\'s feature flag set-security-context must be "true": docs/pipeline.md, Installation'
     )
-    stand_in_images([CHECKOUT / "k8s" / "striv", SERVER])
-    kubectl("apply", "--server-side", "--force-conflicts", "-k", str(CHECKOUT / "k8s" / "striv"))
+    install_pipeline(connected)
     return connected
 
 

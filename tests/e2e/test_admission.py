@@ -4,20 +4,17 @@ Each request is sent with a real token and as a dry run, which passes authorizat
 """
 
 import copy
-import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.e2e.support.admission import OTHER_UID, UID, databases, dependents, dry_run, job, run_body
 from tests.e2e.support.cluster import ApiError, Cluster, Object, kubectl
-from tests.e2e.support.runs import BATCH, CORE, NAMESPACE, NETWORKING, TEKTON, manifest
-from tests.e2e.support.scripts import load_script
+from tests.e2e.support.runs import BATCH, CORE, NAMESPACE, NETWORKING, TEKTON
 
 pytestmark = pytest.mark.e2e
 
-UID = str(uuid.UUID(int=0xABCDEF0123456789))
-OTHER_UID = str(uuid.UUID(int=0x123456789))
 RECEIVER = """
 apiVersion: v1
 kind: Namespace
@@ -40,8 +37,6 @@ metadata: {name: e2e-receiver, namespace: striv-ci}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: e2e-receiver}
 subjects: [{kind: ServiceAccount, name: receiver, namespace: striv-receiver}]
 """
-databases = load_script("testing_databases")
-
 Change = Callable[[Any], object]
 
 
@@ -58,11 +53,6 @@ def receiver(cluster: Cluster) -> Cluster:
     return cluster.as_service_account("striv-receiver", "receiver")
 
 
-def dry_run(identity: Cluster, collection: str, body: Object) -> None:
-    """Create an object without creating it."""
-    identity.call("POST", collection, body, query={"dryRun": "All"})
-
-
 def refusal(identity: Cluster, collection: str, body: Object) -> ApiError:
     """Return the refusal of a creation that must be refused."""
     with pytest.raises(ApiError) as refused:
@@ -75,20 +65,6 @@ def changed(original: Object, change: Change) -> Object:
     body = copy.deepcopy(original)
     change(body)
     return body
-
-
-def job(cluster: Cluster, kind: str) -> Object:
-    """Return the Job that deploy-test-dependencies would create."""
-    template = cluster.call("GET", f"{BATCH}/cronjobs/{kind}")
-    made: Object = databases.job_manifest(kind, template, run="striv-e2e", uid=UID)
-    return made
-
-
-def dependents(kind: str) -> dict[str, Object]:
-    """Return what deploy-test-dependencies would create for a Job, by collection and, for the policies, direction."""
-    owner = {"metadata": {"uid": OTHER_UID}}
-    made = databases.dependents(kind, owner, uid=UID, password="secret")
-    return {manifest["metadata"]["name"] + "/" + resource: manifest for _, resource, manifest in made}
 
 
 def pod(body: Any) -> Any:
@@ -266,11 +242,6 @@ def test_the_deployer_may_do_nothing_else(deployer: Cluster) -> None:
         with pytest.raises(ApiError) as refused:
             deployer.call(method, path, {} if method != "GET" else None, content_type=content_type)
         assert refused.value.status == 403, (method, path, refused.value)
-
-
-def run_body() -> Object:
-    """Return a PipelineRun as the receiver makes it."""
-    return manifest(revision="0" * 40, branch="master", repository_id="1")
 
 
 def spec_of(body: Any, task: str) -> Any:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.support.cluster import CHECKOUT, Cluster, kubectl, stand_in_images
+from tests.e2e.support.admission import install_pipeline
+from tests.e2e.support.cluster import CHECKOUT, Cluster
 from tests.e2e_receiver.installation import IMAGE, RUNS, Installation
 from tests.e2e_receiver.overlays import write_overlay
 from tests.e2e_receiver.postgresql import Database
@@ -30,8 +31,7 @@ def cluster() -> Cluster:
         lacking("KUBECONFIG names no cluster with real pods")
     connected = Cluster.from_kubeconfig()
     if connected.get(_PIPELINE) is None:
-        stand_in_images([CHECKOUT / "k8s" / "striv"])
-        kubectl("apply", "--server-side", "-k", str(CHECKOUT / "k8s" / "striv"))
+        install_pipeline(connected)
     return connected
 
 

@@ -70,6 +70,13 @@ class Cluster:
         configuration.api_key_prefix = {"authorization": "Bearer"}
         return Cluster(client.ApiClient(configuration))
 
+    def impersonating(self, user: str, group: str) -> "Cluster":
+        """Connect as this administrator who acts as another user of one group."""
+        api_client = client.ApiClient(self.client.configuration)
+        api_client.set_default_header("Impersonate-User", user)
+        api_client.set_default_header("Impersonate-Group", group)
+        return Cluster(api_client)
+
     def send(
         self,
         method: str,

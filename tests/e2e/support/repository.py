@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.e2e.support.cluster import Cluster, eventually, kubectl
+from tests.e2e.support.cluster import Cluster, eventually, kubectl, stand_in_images
 
 NAMESPACE = "striv-e2e"
 URL = f"git://git.{NAMESPACE}.svc/striv.git"
@@ -84,6 +84,7 @@ class Repository:
 
 def start_server(cluster: Cluster) -> None:
     """Start the git server and wait until it can be pushed to."""
+    stand_in_images([SERVER])
     kubectl("apply", "--server-side", "--force-conflicts", "-f", str(SERVER))
 
     def ready() -> bool:

@@ -7,7 +7,7 @@ import socket
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.client import HTTPResponse
@@ -27,6 +27,7 @@ from tests.support.pushes import encoded, seeded_push
 from tests.support.signing import new_guid
 
 BURST = 300
+PAUSE_SECONDS = 0.05
 
 
 def latency(plane: ControlPlane, planes: Planes) -> Iterator[Row]:
@@ -44,7 +45,7 @@ def latency(plane: ControlPlane, planes: Planes) -> Iterator[Row]:
         answered = time.perf_counter()
         acknowledged.append(answered - sent)
         seconds.append(watch.seen(json.loads(answer)["runs"][0]["run"]) - sent)
-        time.sleep(0.05)
+        time.sleep(PAUSE_SECONDS)
     yield Row("push -> acknowledged, idle, p50", statistics.median(acknowledged) * 1e3, "ms")
     seconds = sorted(seconds[10:])
     yield Row("push -> run exists, idle, p50", statistics.median(seconds) * 1e3, "ms", "<= 10 ms")
@@ -123,49 +124,46 @@ def bursts(plane: ControlPlane, folder: Path) -> Iterator[Row]:
 
 
 def single_creates(plane: ControlPlane, planes: Planes) -> Iterator[float]:
-    """Seconds of creates one after another, through the same client and with nothing else going on."""
-    api = client.CustomObjectsApi(config.new_client_from_config(str(plane.kubeconfig)))
-    namespace = planes.environment["BENCH_NAMESPACE"]
+    """Seconds of creates with nothing else going on, as far apart as the pushes of `latency`."""
+    create = creator(plane, planes, "single")
     for number in range(40):
-        run = {
-            "apiVersion": "tekton.dev/v1",
-            "kind": "PipelineRun",
-            "metadata": {"name": f"single-{number}"},
-            "spec": {"pipelineRef": {"name": "deploy-striv"}},
-        }
         began = time.perf_counter()
-        api.create_namespaced_custom_object(
-            "tekton.dev", "v1", namespace, "pipelineruns", run, field_validation="Strict"
-        )
+        create(number)
         yield time.perf_counter() - began
+        time.sleep(PAUSE_SECONDS)
 
 
 def raw_creates(plane: ControlPlane, planes: Planes) -> float:
     """Seconds for 300 creates with 16 threads and nothing else."""
-    configuration = client.Configuration()
-    config.load_kube_config(str(plane.kubeconfig), client_configuration=configuration)
-    configuration.connection_pool_maxsize = 24
-    api = client.CustomObjectsApi(client.ApiClient(configuration))
-    namespace = planes.environment["BENCH_NAMESPACE"]
-    template = plane.api.list("tekton.dev/v1", "PipelineRun", namespace=namespace)
-    spec = template[0]["spec"] if template else {"pipelineRef": {"name": "deploy-striv"}}
-    stamp = time.monotonic_ns()
-
-    def create(number: int) -> None:
-        run = {
-            "apiVersion": "tekton.dev/v1",
-            "kind": "PipelineRun",
-            "metadata": {"name": f"raw-{stamp}-{number}"},
-            "spec": spec,
-        }
-        api.create_namespaced_custom_object(
-            "tekton.dev", "v1", namespace, "pipelineruns", run, field_validation="Strict"
-        )
-
+    create = creator(plane, planes, f"raw-{time.monotonic_ns()}")
     with ThreadPoolExecutor(16) as pool:
         began = time.perf_counter()
         list(pool.map(create, range(BURST)))
         return time.perf_counter() - began
+
+
+def creator(plane: ControlPlane, planes: Planes, name: str) -> Callable[[int], object]:
+    """Return what creates a run, by its number, through the client that the receiver uses.
+
+    The manifest is the one that the receiver makes of a push: what a create costs the API server depends on it.
+    """
+    configuration = client.Configuration()
+    config.load_kube_config(str(plane.kubeconfig), client_configuration=configuration)
+    configuration.connection_pool_maxsize = 24
+    api = client.CustomObjectsApi(client.ApiClient(configuration))
+    file = planes.folder / f"{name}.json"
+    file.write_bytes(encoded(seeded_push(name)))
+    (explained,) = json.loads(planes.command("explain", str(file), "-o", "json").stdout)
+    manifest = explained["manifest"]
+    namespace = manifest["metadata"]["namespace"]
+
+    def create(number: int) -> object:
+        run = {**manifest, "metadata": {**manifest["metadata"], "name": f"{name}-{number}"}}
+        return api.create_namespaced_custom_object(
+            "tekton.dev", "v1", namespace, "pipelineruns", run, field_validation="Strict"
+        )
+
+    return create
 
 
 def count_runs(plane: ControlPlane, planes: Planes) -> int:

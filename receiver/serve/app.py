@@ -6,6 +6,7 @@ a forged request never gets here, and passes the proof along.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
@@ -30,6 +31,7 @@ from receiver.serve.steps import Steps, block
 VERIFIED = "receiver.verified"
 """The key of the WSGI environment under which the front passes a `Verified`; no HTTP header can set it."""
 
+_log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 _RETRY_AFTER_SECONDS = 30
 _REFUSAL_HEADERS = {405: {"Allow": "POST"}, 503: {"Retry-After": str(_RETRY_AFTER_SECONDS)}}
@@ -49,6 +51,7 @@ _UNAVAILABLE = _Answer(
     {"error": "journal", "detail": "the delivery could not be stored; redeliver it later"},
     {"Retry-After": str(_RETRY_AFTER_SECONDS)},
 )
+_INTERNAL = _Answer(500, "internal", {"error": "internal", "detail": "see the log of the receiver"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +178,9 @@ def _webhook(plane: Plane, verified: Verified, environ: dict[str, Any]) -> Steps
         answer = _Answer(error.status, error.reason, {"error": error.reason, "detail": error.detail})
     except JournalError:
         answer = _UNAVAILABLE
+    except Exception:  # noqa: BLE001 - whatever it was, it is counted and logged like any decision
+        _log.exception("delivery failed", extra=facts)
+        answer = _INTERNAL
     plane.observer.decided(answer.status, answer.reason, facts)
     return respond(answer.status, answer.body, answer.headers)
 

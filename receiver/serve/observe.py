@@ -22,6 +22,7 @@ _WATCHED = (
     (202, DUPLICATE),
     (200, DUPLICATE),
     (401, "signature"),
+    (500, "internal"),
     (503, "crowded"),
     (503, "journal"),
 )

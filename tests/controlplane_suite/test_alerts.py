@@ -18,8 +18,10 @@ from tests.support import monitoring
 from tests.support.planes import ROOT
 from tests.support.promtool import (
     ACCEPTED,
+    BROKEN,
     BUCKET,
     CLUSTER,
+    CROWDED,
     DEAD,
     EVER,
     FORGED,
@@ -76,6 +78,10 @@ CASES = {
     "one push is not stored": Case(
         "ReceiverJournalRefusesWrites", {UNSTORED: "0+0x60 1+0x180"}, "61m", ("60m", "75m"), "1", one_replica=True
     ),
+    "one push meets a fault of ours": Case(
+        "ReceiverDeliveriesFail", {BROKEN: "0+0x60 1+0x180"}, "61m", ("60m", "75m"), "1", one_replica=True
+    ),
+    "bodies give way": Case("ReceiverDeliveriesFail", {CROWDED: "0+0x60 3+0x180"}, "61m", ("60m", "75m"), "6"),
     "the journal is away, and with it what is known of jobs": Case(
         "ReceiverJournalUnreadable",
         {

@@ -822,7 +822,7 @@ def test_an_unforeseen_failure_is_answered_500_without_a_trace(
     assert answer.status == 500
     assert "unforeseen" not in answer.body.decode()
     assert "Traceback" not in answer.body.decode()
-    assert answer.json["error"] == "internal-server-error"
+    assert answer.json["error"] == "internal"
     assert "unforeseen" in caplog.text
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import yaml
 
 from tests.controlplane.api import Api
+from tests.support.planes import ROOT
 
-RIGHTS = [
-    {"apiGroups": ["tekton.dev"], "resources": ["pipelineruns"], "verbs": ["create", "get", "list", "watch"]},
-    {"apiGroups": ["tekton.dev"], "resources": ["taskruns"], "verbs": ["list"]},
-]
+RIGHTS = next(
+    found["rules"] for found in yaml.safe_load_all((ROOT / "k8s/base/rbac.yaml").read_text()) if found["kind"] == "Role"
+)
 """What k8s/base grants the worker."""
 _RBAC = "rbac.authorization.k8s.io/v1"
 

@@ -45,21 +45,19 @@ class MissingError(Exception):
 
 @dataclass(frozen=True)
 class Database:
-    """One database; `urls` maps each role to the URL that it connects with."""
+    """One database, on a server that may have a standby to fail over to."""
 
     server: PostgreSQL
     name: str
+    standby: PostgreSQL | None = None
 
     def url(self, role: str) -> URL:
         """The URL for `journal.url` as this role."""
-        return URL.create(
-            "postgresql+psycopg",
-            username=role,
-            password=self.server.password,
-            host="127.0.0.1",
-            port=self.server.port,
-            database=self.name,
-        )
+        url = URL.create("postgresql+psycopg", username=role, password=self.server.password, database=self.name)
+        if self.standby is None:
+            return url.set(host="127.0.0.1", port=self.server.port)
+        hosts = tuple(f"127.0.0.1:{server.port}" for server in (self.server, self.standby))
+        return url.set(query={"host": hosts, "target_session_attrs": "read-write"})
 
     def url_text(self, role: str) -> str:
         """The same as text, password included."""
@@ -103,6 +101,30 @@ class PostgreSQL:
     @contextmanager
     def started(cls) -> Iterator[PostgreSQL]:
         """Start a server with an empty folder; nothing of it is left at the end. Raises MissingError."""
+        with cls._prepared() as server:
+            server.initialise()
+            server.start()
+            server.create_roles()
+            yield server
+
+    @contextmanager
+    def standby(self) -> Iterator[PostgreSQL]:
+        """Start a standby of this server, without whose word no durable commit returns from now on."""
+        with self._prepared() as server:
+            server.password = self.password
+            server.run("pg_basebackup", "--pgdata", str(server.folder / "data"), "--write-recovery-conf", "--checkpoint=fast",
+                        environment=self._environment())  # fmt: skip
+            server.start()
+            with self.admin() as connection:
+                connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+                connection.execute("SELECT pg_reload_conf()")
+                state = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
+                eventually(lambda: connection.execute(state).fetchone(), what="a synchronous standby", seconds=30)
+            yield server
+
+    @classmethod
+    @contextmanager
+    def _prepared(cls) -> Iterator[PostgreSQL]:
         programs, user = find_programs(), _other_user()
         with ExitStack() as stack:
             # Not in pytest's folder, which nobody but its owner can enter. Short, because of the socket's path.
@@ -112,34 +134,37 @@ class PostgreSQL:
             stack.callback(server._watchdog.close)
             if user:
                 shutil.chown(folder, user)
-            server._initialise()
-            server.start()
             stack.callback(server.stop)
-            server._create_roles()
             yield server
 
-    def _initialise(self) -> None:
+    def initialise(self) -> None:
+        """Make the empty server's folder."""
         file = self.folder / "password"
         file.write_text(self.password)
         file.chmod(0o644)
-        self._run("initdb", "--pgdata", str(self.folder / "data"), "--username", "admin", "--auth", "scram-sha-256",
+        self.run("initdb", "--pgdata", str(self.folder / "data"), "--username", "admin", "--auth", "scram-sha-256",
                   "--pwfile", str(file), "--encoding", "UTF8", "--no-locale", "--no-instructions")  # fmt: skip
         file.unlink()
 
-    def _create_roles(self) -> None:
+    def create_roles(self) -> None:
         """Run the very file that users are given, and have the owner make the tables."""
-        self._run(
+        self.run(
             "psql", "--no-psqlrc", "--quiet", "--file", str(ROLES_FILE), "--dbname", "postgres",
             *(f"--set={name}_password={self.password}" for name in ("owner", "serve", "work")),
-            environment={"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGUSER": "admin", "PGPASSWORD": self.password},
+            environment=self._environment(),
             as_server=False,
         )  # fmt: skip
         with Database(self, "receiver").engine(OWNER) as engine:
             migrate(engine, now=NOW, roles=Roles(serve=SERVE, work=WORK))
 
-    def _run(
+    def _environment(self) -> dict[str, str]:
+        """How libpq's programs get in as the superuser."""
+        return {"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGUSER": "admin", "PGPASSWORD": self.password}
+
+    def run(
         self, program: str, *arguments: str, environment: dict[str, str] | None = None, as_server: bool = True
     ) -> None:
+        """Run one of the programs that come with the server to its end."""
         done = subprocess.run(
             [str(self.programs / program), *arguments],
             env={"PATH": os.environ["PATH"], "LC_ALL": "C", **(environment or {})},
@@ -191,6 +216,12 @@ class PostgreSQL:
         self._process.wait(30)
         self._watchdog.discard(self._process.pid)
         self._process = None
+
+    def promote(self) -> None:
+        """Make a standby the server that takes writes; returns when it does."""
+        with self.admin() as connection:
+            promoted = connection.execute("SELECT pg_promote()").fetchone()
+        assert promoted == (True,), (self.folder / "log").read_text()[-3000:]
 
     def _answers(self) -> bool:
         assert self._process is not None

@@ -23,6 +23,8 @@ JOURNAL, CLUSTER = "receiver_journal_up", "receiver_cluster_up"
 ACCEPTED = 'receiver_deliveries_total{result="accepted",status="202",reason="accepted"}'
 FORGED = 'receiver_deliveries_total{result="refused",status="401",reason="signature"}'
 UNSTORED = 'receiver_deliveries_total{result="failed",status="503",reason="journal"}'
+BROKEN = 'receiver_deliveries_total{result="failed",status="500",reason="internal"}'
+CROWDED = 'receiver_deliveries_total{result="failed",status="503",reason="crowded"}'
 IGNORED = 'receiver_deliveries_total{result="ignored",status="200",reason="branch-filtered"}'
 NO_ANSWER = 'receiver_api_calls_total{method="create_namespaced_custom_object",status="0"}'
 BUCKET = 'receiver_acknowledgement_seconds_bucket{le="%s"}'
@@ -42,6 +44,8 @@ WELL: Mapping[str, str] = {
     IGNORED: "0+1" + EVER,
     FORGED: "0+0" + EVER,
     UNSTORED: "0+0" + EVER,
+    BROKEN: "0+0" + EVER,
+    CROWDED: "0+0" + EVER,
     # A run that exists already and one that is gone are no errors, however many there are.
     'receiver_api_calls_total{method="create_namespaced_custom_object",status="200"}': "0+1" + EVER,
     'receiver_api_calls_total{method="create_namespaced_custom_object",status="409"}': "0+1" + EVER,

@@ -42,7 +42,7 @@ def failed_task(taskruns: Iterable[dict[str, Any]]) -> str | None:
     for taskrun in taskruns:
         condition = _succeeded(taskrun)
         if condition.get("status") == "False" and condition.get("reason") != "FailureIgnored":
-            labels = taskrun.get("metadata", {}).get("labels", {})
+            labels = taskrun.get("metadata", {}).get("labels") or {}
             name = labels.get("tekton.dev/pipelineTask") or taskrun.get("metadata", {}).get("name", "?")
             failures.append(
                 (str(condition.get("lastTransitionTime", "")), f"{name} ({condition.get('reason') or 'Failed'})")
@@ -51,5 +51,8 @@ def failed_task(taskruns: Iterable[dict[str, Any]]) -> str | None:
 
 
 def _succeeded(run: dict[str, Any]) -> dict[str, Any]:
-    conditions = (run.get("status") or {}).get("conditions") or []
-    return next((condition for condition in conditions if condition.get("type") == "Succeeded"), {})
+    # Tekton's CRDs let every shape of a status through; an odd one must not keep the other runs from being followed.
+    status = run.get("status")
+    conditions = status.get("conditions") if isinstance(status, dict) else None
+    found = (each for each in conditions if isinstance(each, dict)) if isinstance(conditions, list) else ()
+    return next((condition for condition in found if condition.get("type") == "Succeeded"), {})

@@ -56,3 +56,19 @@ def test_the_failed_task_is_the_first_that_failed_and_whose_failure_counted() ->
 def test_a_taskrun_without_labels_goes_by_its_name() -> None:
     bare = {"metadata": {"name": "run-x"}, "status": {"conditions": [{"type": "Succeeded", "status": "False"}]}}
     assert failed_task([bare]) == "run-x (Failed)"
+
+
+ODD = [
+    "text",
+    7,
+    ["list"],
+    {"conditions": "text"},
+    {"conditions": {"type": "Succeeded"}},
+    {"conditions": ["text", None]},
+]
+
+
+@pytest.mark.parametrize("status", ODD)
+def test_a_status_of_an_odd_shape_is_no_outcome(status: object) -> None:
+    assert read_outcome({"status": status}) is None
+    assert failed_task([{"metadata": {"name": "run-x", "labels": None}, "status": status}]) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
@@ -13,6 +14,10 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _Quiet(WSGIRequestHandler):
@@ -28,7 +33,8 @@ class PrivatePort:
     def __init__(self, host: str, port: int, *, registry: CollectorRegistry, healthy: Callable[[], bool]) -> None:
         self._metrics = make_wsgi_app(registry)
         self._healthy = healthy
-        self._server = make_server(host, port, self._answer, server_class=_Server, handler_class=_Quiet)
+        server_class = _Server6 if ":" in host else _Server
+        self._server = make_server(host, port, self._answer, server_class=server_class, handler_class=_Quiet)
         self._thread = threading.Thread(target=self._server.serve_forever, name="private-port", daemon=True)
 
     def start(self) -> None:

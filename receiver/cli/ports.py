@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -25,3 +26,21 @@ def open_private_port(
         raise SettingsError(f"{setting}: cannot listen on {listen} ({error.strerror}); choose another port") from error
     private.start()
     return private
+
+
+def free_address(setting: str, listen: str) -> tuple[str, int]:
+    """Return the IP address and port of `listen`; raises SettingsError, naming `setting`, when nobody could listen there.
+
+    The HTTP server itself knows no host names, and what it says of a port that is taken helps nobody.
+    """
+    name, port = split_address(listen)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise SettingsError(
+            f"{setting}: cannot listen on {listen} ({error.strerror}); choose another address or port"
+        ) from error
+    return str(address[0]), port

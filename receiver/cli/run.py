@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import click
 
 from receiver.cli.common import EXIT_FAILED, Context
+from receiver.errors import SettingsError
 from receiver.journal.engine import journal_url, open_engine
 from receiver.journal.migrate import migrate
 
@@ -24,20 +26,30 @@ def run(context: Context) -> None:
     """
     file = context.journal_file()
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"journal.url: the folder {file.parent} cannot be created ({error.strerror}); "
+                "name another file, for instance with RECEIVER__JOURNAL__URL=sqlite:////tmp/journal.db"
+            ) from error
     migrate(open_engine(journal_url(context.settings.journal.url)), now=time.time())
     command = [sys.executable, "-m", "receiver", "--config", str(context.config)]
     children = [subprocess.Popen([*command, plane], start_new_session=True) for plane in ("serve", "work")]
 
+    asked = threading.Event()
+
     def forward(number: int, _frame: object) -> None:
+        asked.set()
         for child in children:
             child.send_signal(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, forward)
     os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    # To a plane that was asked already, another signal would say: at once, whatever you owe.
     for child in children:
-        if child.poll() is None:
+        if child.poll() is None and not asked.is_set():
             child.terminate()
     codes = [child.wait() for child in children]
     if any(codes):

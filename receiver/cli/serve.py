@@ -10,8 +10,8 @@ import click
 import uvloop
 from prometheus_client import CollectorRegistry
 
-from receiver.cli.common import Context, split_address
-from receiver.cli.ports import open_private_port
+from receiver.cli.common import Context
+from receiver.cli.ports import free_address, open_private_port
 from receiver.journal.intake import Intake
 from receiver.journal.wake import open_waker
 from receiver.journal.writer import BatchWriter, LoopCompletions
@@ -57,7 +57,7 @@ async def _serve(context: Context) -> None:
         body_timeout_seconds=settings.serve.body_timeout_seconds,
     )
     private = open_private_port("serve.metrics_listen", settings.serve.metrics_listen, registry, lambda: True)
-    host, port = split_address(settings.serve.listen)
+    host, port = free_address("serve.listen", settings.serve.listen)
 
     def ready() -> None:
         _log.info(

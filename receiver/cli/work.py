@@ -72,6 +72,7 @@ def work(context: Context) -> None:
         private.close()
     if not finished:
         _log.warning("stopped while the cluster owed answers; the next worker asks again")
+        logging.shutdown()
         # Python would wait for the threads that wait for the cluster.
         os._exit(0)
     _log.info("stopped")

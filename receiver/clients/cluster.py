@@ -142,9 +142,22 @@ class Cluster:
         """Return a Pipeline; raises NotFoundError when there is none."""
         return self._get(namespace, "pipelines", name)
 
-    def list_runs(self, namespace: str) -> tuple[list[dict[str, Any]], str]:
-        """Return the receiver's PipelineRuns in a namespace, and the resource version to watch from."""
-        return self._list(namespace, "pipelineruns", _MANAGED)
+    def list_runs(self, namespace: str, *, selector: str = "") -> tuple[list[dict[str, Any]], str]:
+        """Return the receiver's PipelineRuns in a namespace, and the resource version to watch from.
+
+        `selector` (of labels) narrows them down.
+        """
+        return self._list(namespace, "pipelineruns", f"{_MANAGED},{selector}" if selector else _MANAGED)
+
+    def ask(self, namespace: str) -> None:
+        """Make a call that costs next to nothing, to see whether the API server answers."""
+        self._call(
+            self._objects_call("list_namespaced_custom_object_with_http_info"),
+            namespace=namespace,
+            plural="pipelineruns",
+            label_selector=_MANAGED,
+            limit=1,
+        )
 
     def list_taskruns(self, namespace: str, run_uid: str) -> list[dict[str, Any]]:
         """Return the TaskRuns of a PipelineRun."""

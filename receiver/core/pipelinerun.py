@@ -16,6 +16,8 @@ from receiver.core.triggers import Trigger
 PREFIX = "striv-receiver.dev/"
 KEY = PREFIX + "key"
 """The annotation that proves a run to be a job's own: the job's full key in hex."""
+DELIVERY = PREFIX + "delivery"
+"""The label and annotation with the delivery's GUID."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "striv-receiver"}
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 _LABEL_LENGTH = 63
@@ -56,7 +58,7 @@ def _labels(trigger: Trigger, push: Push, identity: RunIdentity) -> dict[str, st
         PREFIX + ("branch" if push.branch else "tag"): clean_label(push.branch or push.tag),
         PREFIX + "ref-hash": ref_hash(push.ref),
         PREFIX + "sha": push.head_sha[:12],
-        PREFIX + "delivery": identity.delivery_id,
+        DELIVERY: identity.delivery_id,
         PREFIX + "generation": str(identity.generation),
     }
 

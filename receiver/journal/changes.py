@@ -16,7 +16,8 @@ IN_DOUBT = 1.0
 class Job:
     """A claimed job: what to do, and the lease under which it may be done. `payload` is None when it was pruned or is damaged.
 
-    `in_doubt` is whether an earlier attempt may have made the run, its reply lost.
+    `run_name` is the name that was foretold when the push came; `in_doubt` is whether an earlier
+    attempt may have made the run, its reply lost.
     """
 
     id: int
@@ -33,6 +34,7 @@ class Job:
     lease: int
     salt: int
     payload: bytes | None = field(repr=False)
+    run_name: str | None = None
     in_doubt: bool = False
 
 
@@ -88,13 +90,16 @@ def salted(job: Job, *, at: float) -> Change:
     return Change(job, WAITING, WAITING, "name taken by a foreign object", at, values, job.lease)
 
 
-def died(job: Job, *, reason: str, message: str, at: float) -> Change:
-    """Trying again cannot help: a person has to change something."""
+def died(job: Job, *, reason: str, message: str, at: float, in_doubt: bool = False) -> Change:
+    """Trying again cannot help: a person has to change something.
+
+    `in_doubt` is whether the last attempt may have made the run all the same.
+    """
     # A death leaves the doubt: should the job live again, its lost run still counts.
     values = {
         "reason": reason,
         "message": message,
-        "lease_until": IN_DOUBT if job.in_doubt else FREE,
+        "lease_until": IN_DOUBT if in_doubt or job.in_doubt else FREE,
         "finished_at": at,
     }
     return Change(job, WAITING, DEAD, reason, at, values, job.lease)

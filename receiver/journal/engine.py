@@ -57,7 +57,7 @@ def journal_url(text: str) -> URL:
         url = make_url(text)
     except sqlalchemy.exc.ArgumentError as error:
         raise SettingsError("journal.url is not a database URL; write sqlite:////absolute/path/journal.db") from error
-    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
+    if url.get_backend_name() == "sqlite" and Path(url.database or "").is_absolute():
         return url
     if url.drivername == "postgresql+psycopg":
         return url

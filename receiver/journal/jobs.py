@@ -205,6 +205,7 @@ def _job(row: Row[Any], longest_payload_bytes: int) -> Job:
         lease=row.lease + 1,
         salt=row.salt,
         payload=unpacked(row.body, limit_bytes=longest_payload_bytes),
+        run_name=row.run_name,
         in_doubt=row.lease_until > FREE,
     )
 

@@ -105,7 +105,7 @@ class Records:
         with reading(self._engine) as connection:
             body = connection.execute(select(pushes.c.body).where(pushes.c.push_key == push_key)).scalar()
         if body is None:
-            raise NotFoundError("the payload is no longer in the journal; push again, or redeliver it at GitHub")
+            raise NotFoundError("the payload is no longer in the journal; push again")
         payload = unpacked(body, limit_bytes=_LONGEST_PAYLOAD_BYTES)
         if payload is None:
             raise PermanentError("the stored payload is damaged; push again, or redeliver it at GitHub")

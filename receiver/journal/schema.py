@@ -28,7 +28,7 @@ SUPERSEDED, CANCELLED = "superseded", "cancelled"
 """Open for runs that a newer push replaces and for runs that a person stops; nothing sets them yet."""
 IN_FLIGHT = (WAITING, STARTED)
 
-WEBHOOK, RECOVERED, REPLAY = "webhook", "recovered", "replay"
+WEBHOOK, REPLAY = "webhook", "replay"
 
 metadata = MetaData()
 # SQLite numbers rows by itself only in a column that is exactly INTEGER.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from receiver.errors import JournalError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_log = logging.getLogger(__name__)
 _MAX_BATCH = 256
 _PATIENCE_SECONDS = 0.05
 
@@ -106,7 +108,7 @@ class BatchWriter(Generic[Item, Result]):
                 raise JournalError("the journal is closed: this process is stopping")
             if len(self._items) >= self._capacity:
                 self.failing = True
-                raise JournalError("the journal cannot keep up", retry_after_seconds=5)
+                raise JournalError("the journal cannot keep up")
             future = self._completions.create() if wait else None
             self._items.append((item, future))
             self._awaited += int(wait)
@@ -132,6 +134,9 @@ class BatchWriter(Generic[Item, Result]):
             except Exception as caught:  # noqa: BLE001 - whoever waits must learn of any failure; the thread has to live on
                 error = caught
             self.failing = error is not None
+            if error is not None and None in (future for _, future in batch):
+                # Nobody waits for these, so nobody else would ever say why.
+                _log.warning("not written", extra={"count": len(batch), "problem": str(error)})
             waiting = [
                 (future, result, error)
                 for (_, future), result in zip(batch, results, strict=True)

@@ -40,7 +40,7 @@ class Admission:
             return NewDelivery(envelope, now, reason, detail, push)
         oldest = now - self.replay_window_days * _DAY_SECONDS
         if push.pushed_at is not None and push.pushed_at < oldest:
-            detail = f"the push is older than {self.replay_window_days:g} days; use `receiver deliveries replay`, or push again"
+            detail = f"the push is older than {self.replay_window_days:g} days; push again"
             return NewDelivery(envelope, now, "stale", detail, push)
         return self._wanted(payload, envelope, push, matched, now)
 

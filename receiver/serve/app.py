@@ -176,7 +176,8 @@ def _webhook(plane: Plane, verified: Verified, environ: dict[str, Any]) -> Steps
         answer = yield from _deliver(plane, verified, environ, facts)
     except RejectedError as error:
         answer = _Answer(error.status, error.reason, {"error": error.reason, "detail": error.detail})
-    except JournalError:
+    except JournalError as error:
+        facts["problem"] = str(error)
         answer = _UNAVAILABLE
     except Exception:  # noqa: BLE001 - whatever it was, it is counted and logged like any decision
         _log.exception("delivery failed", extra=facts)
@@ -224,7 +225,7 @@ def _deliver(
     body: dict[str, Any] = {"delivery": envelope.guid, "result": receipt.result, "runs": runs}
     if receipt.in_flight:
         return _Answer(202, receipt.result, body)
-    detail = "this push was run already; push again, or use `receiver deliveries replay`"
+    detail = "this push was run already; push again, or use `receiver deliveries replay` while the journal keeps it"
     return _Answer(200, receipt.result, {**body, "reason": receipt.result, "detail": detail})
 
 

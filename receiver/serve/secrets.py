@@ -88,11 +88,17 @@ class SecretFiles:
 def _bindings(settings: Settings) -> dict[Entry, frozenset[str] | None]:
     """Return which repositories each entry signs for; None: for any."""
     paths: dict[Path, frozenset[str] | None] = {settings.path(name): None for name in settings.serve.secrets}
-    for trigger in settings.triggers:
+    for index, trigger in enumerate(settings.triggers):
         for name in trigger.secrets:
             path = settings.path(name)
             known = paths.get(path, frozenset())
-            paths[path] = None if known is None else known | {trigger.repository.lower()}
+            if known is None:
+                raise settings.document.error(
+                    f"$.triggers[{index}].secrets",
+                    f"{path} is named under `serve.secrets`, where it signs for every repository, and in the trigger "
+                    f"`{trigger.name}`, where it is to sign for {trigger.repository} alone; leave it in one of the two",
+                )
+            paths[path] = known | {trigger.repository.lower()}
     return {_entry(path, list(paths)): repositories for path, repositories in paths.items()}
 
 

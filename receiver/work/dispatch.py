@@ -15,9 +15,9 @@ from typing import Any
 
 from receiver.clients.cluster import Cluster, TakenError
 from receiver.core.events import Push, decode_push
-from receiver.core.identity import is_job_of
+from receiver.core.identity import is_job_of, run_name
 from receiver.core.params import PushContext
-from receiver.core.pipelinerun import RunIdentity, build_manifest
+from receiver.core.pipelinerun import DELIVERY, KEY, RunIdentity, build_manifest
 from receiver.core.retry import retry_delay
 from receiver.core.triggers import Trigger, decide
 from receiver.errors import OutageError, PermanentError, ReceiverError, RejectedError, TamperedError, TransientError
@@ -73,6 +73,7 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._held: dict[int, Job] = {}
         self._probe: Job | None = None
+        self._asking = False
         self._why_away = ""
         self._sated = True
         self._running: set[Future[None]] = set()
@@ -83,7 +84,8 @@ class Dispatcher:
         """Claim what may be tried now and start on it; return the seconds after which to look again, if nobody rings."""
         now = self._clock()
         with self._lock:
-            allowed = self.circuit.allowance(now=now, busy=len(self._held), most=self._limits.concurrency * _AHEAD)
+            busy = len(self._held) + self._asking
+            allowed = self.circuit.allowance(now=now, busy=busy, most=self._limits.concurrency * _AHEAD)
             probing = self.circuit.is_open and allowed > 0
         claimed: list[Job] = []
         if allowed:
@@ -95,8 +97,11 @@ class Dispatcher:
             with self._lock:
                 self._held |= {job.id: job for job in claimed}
                 self._probe = claimed[0] if probing and claimed else None
+                self._asking = probing and not claimed
             self._running = {each for each in self._running if not each.done()}
             self._running |= {self._pool.submit(self._handle, job) for job in claimed}
+            if self._asking:
+                self._running.add(self._pool.submit(self._ask))
         self._sated = len(claimed) < allowed
         return self._pause(now, claimed=bool(claimed))
 
@@ -123,9 +128,10 @@ class Dispatcher:
     def _pause(self, now: float, *, claimed: bool) -> float:
         with self._lock:
             probe = self.circuit.seconds_to_probe(now=now)
+            under_way = self._asking or bool(self._held)
             full = len(self._held) >= self._limits.concurrency * _AHEAD
         if probe is not None:
-            return min(1.0, probe)
+            return 1.0 if under_way else min(1.0, probe)
         if claimed and self._sated:
             # The creations come first; what is due next can be asked when they are on their way.
             return _ASK_LATER_SECONDS
@@ -153,6 +159,23 @@ class Dispatcher:
             if low and not (is_over and self._sated and not self._max_active):
                 self._ring()
 
+    def _ask(self) -> None:
+        """Ask whether the cluster answers again when there is no job to try it with."""
+        try:
+            self._cluster.ask(next(iter(self._triggers.values())).namespace)
+        except OutageError as error:
+            self._note_outage(error)
+        except ReceiverError:
+            self._answered()
+        except Exception:  # noqa: BLE001 - whatever it was, the next question has to come
+            _log.exception("asking the cluster failed in an unforeseen way")
+            self._note_outage(OutageError("asking the cluster failed"))
+        else:
+            self._answered()
+        finally:
+            with self._lock:
+                self._asking = False
+
     def _held_back(self, job: Job) -> Change | None:
         """Give a job back that was claimed before the cluster went away, so that it does not wait for a time-out of its own."""
         with self._lock:
@@ -172,7 +195,7 @@ class Dispatcher:
         except PermanentError as error:
             return self._dead(job, "refused", str(error))
         try:
-            run = self._cluster.create_run(manifest)
+            run = self._made_before(job, manifest) or self._cluster.create_run(manifest)
         except TakenError as error:
             self._answered()
             if job.salt < _MOST_SALTS:
@@ -194,6 +217,18 @@ class Dispatcher:
         _log.info("run created", extra={**_facts(job), "run": metadata["name"], "namespace": metadata["namespace"]})
         return changes.started(job, run_name=metadata["name"], run_uid=metadata["uid"], at=now)
 
+    def _made_before(self, job: Job, manifest: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the run of an attempt whose reply was lost, where the template names runs otherwise since then.
+
+        Under the same name the API server itself would tell.
+        """
+        if not job.in_doubt or job.run_name == run_name(self._triggers[job.trigger].name_prefix, job.key):
+            return None
+        selector = f"{DELIVERY}={job.guid}"
+        runs, _ = self._cluster.list_runs(manifest["metadata"]["namespace"], selector=selector)
+        key = manifest["metadata"]["annotations"][KEY]
+        return next((run for run in runs if (run["metadata"].get("annotations") or {}).get(KEY) == key), None)
+
     def _manifest(self, job: Job) -> dict[str, Any]:
         trigger = self._triggers.get(job.trigger)
         if trigger is None:
@@ -207,13 +242,18 @@ class Dispatcher:
         identity = RunIdentity(key=job.key, generation=job.generation, delivery_id=job.guid, salt=job.salt)
         return build_manifest(trigger, push, params, identity)
 
-    def _away(self, job: Job, error: OutageError) -> Change:
+    def _note_outage(self, error: OutageError) -> float:
+        """Open the circuit, or keep it open; return when that was."""
         now = self._clock()
         with self._lock:
             news = self.circuit.failed(now=now, random=random.random(), retry_after_seconds=error.retry_after_seconds)  # noqa: S311 - jitter
             self._why_away = str(error)
         if news:
             _log.warning("cluster away, jobs wait", extra={"problem": str(error)})
+        return now
+
+    def _away(self, job: Job, error: OutageError) -> Change:
+        now = self._note_outage(error)
         return self._given_up(job, error) or changes.postponed(
             job, due_at=now, reason=str(error), at=now, counts=False, in_doubt=error.in_doubt
         )
@@ -230,11 +270,12 @@ class Dispatcher:
         waited = self._clock() - job.waiting_since
         if waited < self._limits.give_up_days * _DAY_SECONDS:
             return None
-        return self._dead(job, "given-up", f"after {waited / _DAY_SECONDS:.1f} days: {error}")
+        message = f"after {waited / _DAY_SECONDS:.1f} days: {error}"
+        return self._dead(job, "given-up", message, in_doubt=error.in_doubt)
 
-    def _dead(self, job: Job, reason: str, message: str) -> Change:
+    def _dead(self, job: Job, reason: str, message: str, *, in_doubt: bool = False) -> Change:
         _log.error("job dead", extra={**_facts(job), "reason": reason, "problem": message})
-        return changes.died(job, reason=reason, message=message, at=self._clock())
+        return changes.died(job, reason=reason, message=message, at=self._clock(), in_doubt=in_doubt)
 
     def _answered(self) -> None:
         with self._lock:

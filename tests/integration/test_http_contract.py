@@ -830,12 +830,20 @@ def _broken(*_: Any, **__: Any) -> Any:
     raise RuntimeError("unforeseen")
 
 
-def test_a_commit_that_fails_after_the_wait_wakes_nobody(flask_plane: FlaskPlane) -> None:
+def test_a_commit_that_fails_after_the_wait_wakes_nobody(
+    flask_plane: FlaskPlane, caplog: pytest.LogCaptureFixture
+) -> None:
     woken = flask_plane.woken
     lock = sqlite_module().connect(flask_plane.journal.file, isolation_level=None)
     try:
         lock.execute("BEGIN IMMEDIATE")
-        assert flask_plane.deliver(signed()).status == 503
+        caplog.clear()
+        answer = flask_plane.deliver(signed())
+        assert answer.status == 503
+        # Why is for the operator, not for whoever sent it.
+        (record,) = (record for record in caplog.records if record.getMessage() == "delivery")
+        assert "locked" in record.__dict__["problem"]
+        assert "locked" not in answer.body.decode()
     finally:
         lock.close()
     assert flask_plane.woken == woken

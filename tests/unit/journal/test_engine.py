@@ -59,7 +59,15 @@ def test_an_unsafe_sqlite_is_refused_by_name_and_version(tmp_path: Path, monkeyp
 def test_a_journal_url_is_a_sqlite_file_or_postgresql_by_psycopg() -> None:
     assert sqlite_path(journal_url("sqlite:////var/lib/receiver/journal.db")) == Path("/var/lib/receiver/journal.db")
     assert sqlite_path(journal_url("postgresql+psycopg://receiver@db/receiver")) is None
-    for wrong in ("sqlite://", "sqlite:///:memory:", "mysql://db/x", "postgresql://db/x", "journal.db", ""):
+    for wrong in (
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///journal.db",
+        "mysql://db/x",
+        "postgresql://db/x",
+        "journal.db",
+        "",
+    ):
         with pytest.raises(SettingsError, match=r"journal\.url"):
             journal_url(wrong)
 

@@ -159,7 +159,6 @@ def test_each_of_several_files_may_sign_and_bound_ones_for_their_repositories_on
         triggers=[
             trigger("a", secrets=["bound"]),
             trigger("b", repository="Example/Other", secrets=["bound"]),
-            trigger("c", repository="example/third", secrets=["github"]),
         ],
     )
     digest = parse_signature(sign(b"bound", BODY))
@@ -168,6 +167,17 @@ def test_each_of_several_files_may_sign_and_bound_ones_for_their_repositories_on
     (unbound,) = files.verifier.signers(BODY, parse_signature(sign(b"new", BODY)))
     assert unbound.repositories is None
     assert signs(files, b"old")
+
+
+def test_a_secret_for_one_repository_that_is_also_one_for_all_is_refused(tmp_path: Path, clock: Clock) -> None:
+    with pytest.raises(SettingsError, match=r"receiver\.yaml:\d+: .*github is named under .* alone; leave it in one"):
+        secrets(
+            tmp_path,
+            clock,
+            secrets={"github": "both"},
+            serve={"secrets": ["github"]},
+            triggers=[trigger("a", secrets=["github"])],
+        )
 
 
 def test_one_file_that_fails_does_not_keep_another_from_rotating(tmp_path: Path, clock: Clock) -> None:

@@ -62,6 +62,8 @@ class ApiServer(Server):
         self.made: list[str] = []
         self.faults: deque[Fault] = deque()
         self.ready = True
+        self.away = False
+        self.listed = 0
 
     def post(self, run: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """Make a run."""
@@ -71,6 +73,12 @@ class ApiServer(Server):
         self.made.append(name)
         self.runs[name] = {**run, "metadata": {**run["metadata"], "uid": f"uid-{len(self.made)}"}}
         return 201, self.runs[name]
+
+    def list(self, selector: str, limit: int) -> tuple[int, dict[str, Any]]:
+        """Return the runs with these labels."""
+        wanted = dict(part.split("=", 1) for part in selector.split(","))
+        items = [run for run in self.runs.values() if wanted.items() <= run["metadata"]["labels"].items()]
+        return 200, {"items": items[:limit], "metadata": {"resourceVersion": "1"}}
 
     def get(self, name: str) -> tuple[int, dict[str, Any]]:
         """Return a run."""
@@ -129,9 +137,17 @@ class _ApiHandler(Handler):
             self.cut()
 
     def do_GET(self) -> None:
-        path, _, name = urlsplit(self.path).path.rpartition("/")
+        url = urlsplit(self.path)
+        path, _, name = url.path.rpartition("/")
         if path == COLLECTION:
             self.send(*self.api.get(name))
+        elif url.path == COLLECTION and not self.api.away:
+            query = parse_qs(url.query)
+            self.api.listed += 1
+            self.send(*self.api.list(query["labelSelector"][0], int(query["limit"][0])))
+        elif url.path == COLLECTION:
+            self.api.listed += 1
+            self.cut()
         elif self.path == "/readyz":
             self.send(200 if self.api.ready else 500, {})
         else:

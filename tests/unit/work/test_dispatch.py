@@ -31,7 +31,13 @@ DAY = 86_400.0
 LEASE = 10.0
 
 
-def trigger(name: str = "striv", *, branches: Sequence[str] = ("**",), max_active: int | None = None) -> Trigger:
+def trigger(
+    name: str = "striv",
+    *,
+    branches: Sequence[str] = ("**",),
+    max_active: int | None = None,
+    prefix: str = "striv-",
+) -> Trigger:
     spec = {"params": [{"name": "revision", "value": ""}]}
     return Trigger(
         name=name,
@@ -41,10 +47,10 @@ def trigger(name: str = "striv", *, branches: Sequence[str] = ("**",), max_activ
         template={
             "apiVersion": "tekton.dev/v1",
             "kind": "PipelineRun",
-            "metadata": {"generateName": "striv-"},
+            "metadata": {"generateName": prefix},
             "spec": spec,
         },
-        name_prefix="striv-",
+        name_prefix=prefix,
         namespace=NAMESPACE,
         skip_markers=True,
         max_active=max_active,
@@ -140,6 +146,26 @@ def test_a_run_whose_reply_was_lost_is_found_again_and_not_made_twice(bench: Ben
     assert len(bench.server.made) == 1
 
 
+def test_a_lost_run_is_found_again_although_the_template_names_runs_otherwise_since_then(bench: Bench) -> None:
+    take(bench.engine, delivery())
+    bench.server.faults.append(Fault(takes_effect=True))
+    job = bench.run()
+    assert job["state"] == WAITING
+    bench.now = job["due_at"] + 60
+    job = bench.run(trigger(prefix="other-"))
+    assert (job["state"], job["run_uid"]) == (STARTED, "uid-1")
+    assert job["run_name"].startswith("striv-")
+    assert len(bench.server.made) == 1
+
+
+def test_a_lost_reply_to_a_request_that_did_nothing_makes_the_run_under_its_new_name(bench: Bench) -> None:
+    take(bench.engine, delivery())
+    bench.server.faults.append(Fault())
+    bench.now = bench.run()["due_at"] + 60
+    assert bench.run(trigger(prefix="other-"))["run_name"].startswith("other-")
+    assert len(bench.server.made) == 1
+
+
 def test_a_worker_that_was_killed_before_it_recorded_leaves_one_run(bench: Bench) -> None:
     take(bench.engine, delivery())
     lost = bench.dispatcher()
@@ -230,6 +256,8 @@ def test_a_job_that_cannot_start_for_days_is_given_up_with_the_last_problem(benc
     job = bench.run()
     assert (job["state"], job["reason"]) == (DEAD, "given-up")
     assert "still away" in job["message"]
+    # A 503 may have made the run: should the job live again, that counts.
+    assert job["lease_until"] > 0
 
 
 def drop_payload(engine: Engine) -> None:
@@ -271,6 +299,46 @@ def test_a_job_that_dies_without_asking_does_not_close_the_circuit(bench: Bench)
     dispatcher.close()
     assert bench.job()["state"] == DEAD
     assert dispatcher.circuit.is_open
+
+
+def test_without_a_job_to_try_the_cluster_is_asked_by_a_call_that_changes_nothing(bench: Bench) -> None:
+    dispatcher = bench.dispatcher()
+    dispatcher.circuit.failed(now=NOW - 60, random=0.5)
+    bench.server.away = True
+    # To look again at once would be a loop without a pause.
+    assert dispatcher.step() == 1.0
+    eventually(lambda: dispatcher.circuit.seconds_to_probe(now=NOW), what="the answer to the first question")
+    assert dispatcher.circuit.is_open
+    assert 0 < dispatcher.step() <= 1.0
+    assert bench.server.listed == 1
+    bench.server.away = False
+    bench.now += 2
+    bench.rung.clear()
+    assert dispatcher.step() == 1.0
+    assert bench.rung.wait(10)
+    assert dispatcher.circuit.seconds_to_probe(now=bench.now) is None
+    assert (bench.server.listed, bench.server.made) == (2, [])
+
+
+def test_while_one_job_asks_the_plane_does_not_look_again_and_again(bench: Bench) -> None:
+    take(bench.engine, delivery())
+    inside, go_on = threading.Event(), threading.Event()
+    post = bench.server.post
+
+    def slow(run: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        inside.set()
+        assert go_on.wait(10)
+        return post(run)
+
+    bench.server.post = slow  # type: ignore[method-assign]
+    dispatcher = bench.dispatcher()
+    dispatcher.circuit.failed(now=NOW - 60, random=0.5)
+    assert dispatcher.step() == 1.0
+    assert inside.wait(10)
+    assert dispatcher.step() == 1.0
+    go_on.set()
+    dispatcher.close()
+    assert bench.job()["state"] == STARTED
 
 
 def test_during_an_outage_one_job_asks_for_all_and_its_answer_lets_all_go(bench: Bench) -> None:

@@ -1,0 +1,126 @@
+"""The commands that stay: how they begin where they cannot, and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.support.folders import write_folder
+from tests.support.planes import Planes, free_port
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+def planes(tmp_path: Path) -> Planes:
+    """A receiver whose cluster never answers."""
+    kubeconfig = tmp_path / "kubeconfig"
+    server = {"server": f"http://127.0.0.1:{free_port()}"}
+    kubeconfig.write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "none",
+                "contexts": [{"name": "none", "context": {"cluster": "none", "user": "none"}}],
+                "clusters": [{"name": "none", "cluster": server}],
+                "users": [{"name": "none", "user": {}}],
+            }
+        )
+    )
+    return Planes.prepare(tmp_path / "receiver", kubeconfig=kubeconfig, namespace="striv-ci")
+
+
+def responds(planes: Planes) -> bool:
+    try:
+        return all(
+            requests.get(f"http://127.0.0.1:{port}/healthz", timeout=2).ok
+            for port in (planes.port, planes.private_port)
+        )
+    except requests.RequestException:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_run_lets_both_planes_finish_and_exits_0(planes: Planes, number: signal.Signals) -> None:
+    planes.launch("run")
+    process = planes.processes["run"]
+    try:
+        eventually(lambda: responds(planes), what=f"both planes:\n{planes.log('run')}", seconds=20)
+        # A delivery that is still on its way when the signal comes.
+        with socket.create_connection(("127.0.0.1", planes.port), timeout=10) as client:
+            head = "POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nX-Hub-Signature-256: sha256=" + "0" * 64
+            client.sendall(head.encode() + b"\r\n\r\n{")
+            process.send_signal(number)
+            eventually(lambda: '"stopped"' in planes.log("run"), what="the quicker plane to stop", seconds=10)
+            client.sendall(b"}")
+            assert client.recv(64).startswith(b"HTTP/1.1 401")
+        assert process.wait(15) == 0, planes.log("run")
+    finally:
+        if process.poll() is None:
+            process.kill()
+    assert planes.log("run").count('"stopped"') == 2
+
+
+def test_run_stops_the_other_plane_and_fails_when_one_ends(planes: Planes) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", planes.port))
+        taken.listen()
+        done = planes.command("run")
+    assert done.returncode == 1
+    assert "serve.listen: cannot listen on" in done.stderr
+
+
+def test_an_address_that_is_taken_is_told_in_one_line(planes: Planes) -> None:
+    assert planes.command("journal", "migrate").returncode == 0
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", planes.port))
+        taken.listen()
+        done = planes.command("serve")
+    assert done.returncode == 2
+    assert f"serve.listen: cannot listen on 127.0.0.1:{planes.port} (Address already in use)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "serving" not in done.stderr
+
+
+def test_a_host_name_and_ipv6_can_be_listened_on(planes: Planes) -> None:
+    private = free_port()
+    environment = {
+        "RECEIVER__SERVE__LISTEN": f"localhost:{planes.port}",
+        "RECEIVER__SERVE__METRICS_LISTEN": f"[::1]:{private}",
+    }
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        del environment["RECEIVER__SERVE__METRICS_LISTEN"]
+    planes.start("serve", environment=environment)
+    try:
+        assert requests.get(f"http://localhost:{planes.port}/healthz", timeout=5).status_code == 200
+        if "RECEIVER__SERVE__METRICS_LISTEN" in environment:
+            assert requests.get(f"http://[::1]:{private}/metrics", timeout=5).status_code == 200
+    finally:
+        planes.stop()
+
+
+def test_run_without_a_place_for_the_journal_says_what_to_set(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    file = write_folder(tmp_path / "config", journal={"url": f"sqlite:///{tmp_path}/file/journal.db"})
+    done = subprocess.run(
+        [sys.executable, "-m", "receiver", "--config", str(file), "run"],
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "journal.url: the folder" in done.stderr
+    assert "RECEIVER__JOURNAL__URL" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -29,6 +29,7 @@ from receiver.journal.schema import (
 from receiver.journal.untrusted import LONGEST_PAYLOAD_BYTES, reading_rows, require_types, unpacked
 
 _CHUNK = 500  # parameters in one IN list
+_MOST_REVIVALS = 50_000
 _STARTED_COLUMNS = (jobs.c.id, jobs.c.job_key, jobs.c.trigger, jobs.c.guid, jobs.c.run_name, jobs.c.run_uid)
 
 
@@ -103,11 +104,14 @@ class Jobs:
         """Return the number of jobs by state, since when the oldest waiting one waits, and when the last delivery came in."""
         counts = dict.fromkeys((WAITING, STARTED, FINISHED, DEAD), 0)
         with reading(self._engine) as connection:
-            by_state = select(jobs.c.state, func.count().label("jobs")).group_by(jobs.c.state)
+            # A forged state is nobody's business here: each would become a series of its own.
+            by_state = (
+                select(jobs.c.state, func.count().label("jobs")).where(jobs.c.state.in_(counts)).group_by(jobs.c.state)
+            )
             counts |= {row.state: row.jobs for row in connection.execute(by_state)}
             oldest = connection.execute(select(func.min(jobs.c.waiting_since)).where(jobs.c.state == WAITING)).scalar()
             newest = connection.execute(select(func.max(deliveries.c.received_at))).scalar()
-        return counts, oldest, newest
+        return counts, _time(oldest), _time(newest)
 
     def started(self) -> list[StartedJob]:
         """Return all jobs whose runs have no outcome yet."""
@@ -210,6 +214,10 @@ def _job(row: Row[Any], longest_payload_bytes: int) -> Job:
     )
 
 
+def _time(value: Any) -> float | None:
+    return value if isinstance(value, float | int) and math.isfinite(value) else None
+
+
 def _started_job(row: Any) -> StartedJob:
     require_types(row)
     return StartedJob(row.id, bytes(row.job_key), row.trigger, row.guid, row.run_name, str(row.run_uid or ""))
@@ -227,9 +235,14 @@ def _apply(connection: Connection, change: Change) -> bool:
 
 
 def _revive_asked(connection: Connection, now: float) -> None:
-    # One statement takes them all, however many there are.
-    for key in {bytes(key) for key in connection.execute(delete(revivals).returning(revivals.c.job_key)).scalars()}:
-        revive(connection, key, now=now, reason="redelivered")
+    # So many at a time, and only what is dead one by one: nobody may keep all others waiting by filling this table.
+    first = select(revivals.c.id).order_by(revivals.c.id).limit(_MOST_REVIVALS)
+    asked = delete(revivals).where(revivals.c.id.in_(first)).returning(revivals.c.job_key)
+    keys = list({bytes(key) for key in connection.execute(asked).scalars()})
+    for start in range(0, len(keys), _CHUNK):
+        some = jobs.c.job_key.in_(keys[start : start + _CHUNK])
+        for key in connection.execute(select(jobs.c.job_key).where(some, jobs.c.state == DEAD)).scalars().all():
+            revive(connection, bytes(key), now=now, reason="redelivered")
 
 
 def revive(connection: Connection, key: bytes, *, now: float, reason: str) -> bool:

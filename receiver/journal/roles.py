@@ -18,6 +18,11 @@ _FRESH_JOB = (
     "state = 'waiting' AND generation = 1 AND attempts = 0 AND lease = 0 AND lease_until = 0 AND salt = 0"
     " AND run_uid IS NULL AND started_at IS NULL AND finished_at IS NULL"
     " AND result IS NULL AND reason IS NULL AND message IS NULL AND failed_task IS NULL"
+    # What the worker would stop at, or what would not fit into its memory: bytea and text have no bounds of their own.
+    " AND octet_length(job_key) = 32 AND octet_length(push_key) = 32"
+    " AND waiting_since BETWEEN 0 AND 1e11 AND due_at BETWEEN 0 AND 1e11 AND created_at BETWEEN 0 AND 1e11"
+    " AND length(guid) <= 128 AND length(repository) <= 512 AND length(ref) <= 1000 AND length(head_sha) <= 64"
+    " AND length(run_name) <= 63 AND length(trigger) <= 64"
 )
 _FRESH_TRANSITION = "from_state = '' AND to_state = 'waiting'"
 _SERVE = {

@@ -33,11 +33,16 @@ class Room:
 
     When it is used up, the body that began first among those not yet whole gives way, and its client is answered 503. So
     whoever sends something and then stalls holds nothing for long, while a body that flows is whole before its turn comes.
+
+    A length alone is cheap to announce. So when bodies of which nothing is known to have come hold more than half of the room,
+    the first of those gives way instead; while they hold less, small genuine bodies are among them, and the stalled big ones go.
     """
 
     def __init__(self, *, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._arriving: dict[Body, None] = {}
+        self._announced: dict[Body, int] = {}
+        self._announced_bytes = 0
         self.used_bytes = 0
 
     def begin(self, body: Body) -> None:
@@ -47,14 +52,21 @@ class Room:
     def end(self, body: Body) -> None:
         """Count a body among those that are whole, or of no interest any more."""
         self._arriving.pop(body, None)
+        self._announced_bytes -= self._announced.pop(body, 0)
+
+    def announce(self, body: Body, size_bytes: int) -> None:
+        """Give memory to a body of which only the length is known; raises RejectedError(503) as `take` does."""
+        self._announced[body] = size_bytes
+        self._announced_bytes += size_bytes
+        self.take(body, size_bytes)
 
     def take(self, body: Body, size_bytes: int) -> None:
         """Give memory to a body that arrives; raises RejectedError(503) when nobody else can give way."""
         self.used_bytes += size_bytes
         body.held_bytes += size_bytes
         while self.used_bytes > self._limit_bytes:
-            # Before a body that flows, one of which nothing has come yet: a length alone is cheap to announce.
-            silent = (other for other in self._arriving if other is not body and other.received_bytes == 0)
+            announced = self._announced if 2 * self._announced_bytes > self._limit_bytes else {}
+            silent = (other for other in announced if other is not body)
             first = next(silent, None) or next(iter(self._arriving), body)
             if first is body:
                 raise _crowded()
@@ -137,7 +149,7 @@ class Body:
 
     async def _read_at_once(self, length: int) -> bytes:
         # Gathered below Python: a client that drips a small body wakes us once.
-        self._room.take(self, length)
+        self._room.announce(self, length)
         self._broken = True
         content: bytes = await self._proto()
         return content

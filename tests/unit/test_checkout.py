@@ -185,7 +185,18 @@ def test_a_run_without_branch_or_repository_has_a_scope_of_its_own(
     assert scopes(tmp_path, branch=branch, repository=repository)[0] == "run-0a-uid"
 
 
-@given(branch=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))
+@pytest.mark.parametrize("branch", ["a$b", "a$$b", "$", "$HOME"])
+def test_a_branch_with_a_dollar_has_no_scope_since_kubernetes_may_have_changed_its_name(
+    branch: str, tmp_path: Path
+) -> None:
+    assert scopes(tmp_path, branch=branch, repository="1") == (
+        "run-0a-uid",
+        scopes(tmp_path, branch="b", repository="1")[1],
+    )
+    assert scopes(tmp_path, branch="b", repository="1", protected=branch)[1] == "run-0a-uid"
+
+
+@given(branch=st.text(st.characters(exclude_characters="\0$", exclude_categories=["Cs"]), min_size=1))
 def test_any_branch_names_a_plain_folder(branch: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     own, protected = scopes(tmp_path_factory.getbasetemp(), branch=branch, repository="1")
 

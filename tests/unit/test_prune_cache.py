@@ -38,6 +38,15 @@ def test_what_was_used_lately_stays(tmp_path: Path) -> None:
     assert prune(tmp_path) == {"old.tar"}
 
 
+def test_a_folder_that_somebody_got_into_the_cache_goes_at_once(tmp_path: Path) -> None:
+    put(tmp_path, "branch-a/venv/deep/file", days=0)
+    put(tmp_path, "branch-a/new.tar", days=0)
+    (tmp_path / "branch-a/link").symlink_to(tmp_path / "branch-a/new.tar")
+
+    assert prune(tmp_path) == {"venv"}
+    assert (tmp_path / "branch-a/new.tar").exists()
+
+
 def test_the_oldest_go_until_the_rest_fits(tmp_path: Path) -> None:
     for days in range(5):
         put(tmp_path, f"branch-a/{days}.tar", days=days)

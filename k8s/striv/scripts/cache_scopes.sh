@@ -3,7 +3,9 @@
 set -eu
 
 scope() {
-  if [ -n "$REPOSITORY_ID" ] && [ -n "$BRANCH" ]; then
+  # Kubernetes makes one $ of two in a variable's value, so that of two branches with a $ nobody here could say which it is.
+  case "$1" in *'$'*) set -- "" ;; esac
+  if [ -n "$REPOSITORY_ID" ] && [ -n "$BRANCH" ] && [ -n "$1" ]; then
     printf 'branch-%s' "$(printf '%s\n%s' "$REPOSITORY_ID" "$1" | sha256sum | cut -c1-40)"
   else
     printf 'run-%s' "$PIPELINE_RUN_UID"

@@ -25,6 +25,8 @@ def choose(*, folder: Path, unused_seconds: float, limit_bytes: int, now: float)
     total = 0
     kept = []
     for file in folder.glob("*/*"):
+        if file.is_dir() and not file.is_symlink():
+            continue
         if is_old(file, now, DAY_SECONDS if file.suffix == ".partial" else unused_seconds):
             chosen.append(file)
         else:
@@ -47,10 +49,14 @@ def prune(*, folder: Path, unused_seconds: float, limit_bytes: int, now: float) 
     empty = [scope for scope in folder.glob("branch-*") if is_old(scope, now, DAY_SECONDS) and not any(scope.iterdir())]
     for scope in empty:
         scope.rmdir()
+    # The cache holds files alone. A folder is what somebody got past it, and would otherwise stay, uncounted.
+    planted = [path for path in folder.glob("*/*") if path.is_dir() and not path.is_symlink()]
+    for path in planted:
+        shutil.rmtree(path, ignore_errors=True)
     files = choose(folder=folder, unused_seconds=unused_seconds, limit_bytes=limit_bytes, now=now)
     for file in files:
         file.unlink(missing_ok=True)
-    return [*runs, *empty, *files]
+    return [*runs, *empty, *planted, *files]
 
 
 def main(arguments: list[str]) -> None:

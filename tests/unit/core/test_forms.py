@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import tracemalloc
 from urllib.parse import urlencode
 
@@ -44,8 +45,22 @@ def test_a_form_without_exactly_one_well_escaped_payload_is_answered_400(form: b
     assert (caught.value.status, caught.value.reason) == (400, "form")
 
 
-def test_other_fields_and_raw_equals_signs_do_no_harm() -> None:
-    assert payload_of_form(b"a=1&payload=b%3Dc=d+e&f") == b"b=c=d e"
+def test_raw_equals_signs_do_no_harm() -> None:
+    assert payload_of_form(b"payload=b%3Dc=d+e") == b"b=c=d e"
+
+
+@pytest.mark.parametrize("form", [b"a=1&payload=b", b"payload=b&a", b"payload=b&", b"&payload=b", b" payload=b"])
+def test_a_form_with_anything_beside_its_payload_is_answered_400(form: bytes) -> None:
+    with pytest.raises(RejectedError) as caught:
+        payload_of_form(form)
+    assert (caught.value.status, caught.value.reason) == (400, "form")
+
+
+@given(st.text())
+def test_no_json_is_a_form_whatever_its_texts_say(text: str) -> None:
+    body = json.dumps({"head_commit": {"message": f"{text}&payload=%7B%7D&{text}"}}, ensure_ascii=False)
+    with pytest.raises(RejectedError):
+        payload_of_form(body.encode("utf-8", "surrogatepass"))
 
 
 def test_decoding_needs_no_more_memory_than_the_result() -> None:

@@ -148,6 +148,48 @@ def test_the_body_that_began_first_gives_way_to_those_that_flow() -> None:
     asyncio.run(scenario())
 
 
+def test_a_small_body_that_lags_behind_its_head_outlives_stalled_big_ones_and_lengths_without_bodies() -> None:
+    async def scenario() -> None:
+        room = Room(limit_bytes=100_000)
+        stalled, small = Client(), Client()
+        stalled.send(*[PART] * 90)
+        first = asyncio.create_task(read(body_of(stalled, room, length=300_000)))
+        await stalled.is_drained.wait()
+        genuine = asyncio.create_task(read(body_of(small, room, length=8_000)))
+        heads = [asyncio.create_task(read(body_of(Client(), room, length=5_000))) for _ in range(3)]
+        await asyncio.sleep(0)
+        small.send(*[PART] * 8, None)
+        assert len(await genuine) == 8_000
+        with pytest.raises(RejectedError) as caught:
+            await first
+        assert caught.value.reason == "crowded"
+        for head in heads:
+            head.cancel()
+        await asyncio.gather(*heads, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
+def test_many_lengths_without_bodies_do_not_drive_out_a_body_that_flows() -> None:
+    async def scenario() -> None:
+        room = Room(limit_bytes=200_000)
+        flowing = Client()
+        big = asyncio.create_task(read(body_of(flowing, room, length=90_000)))
+        await asyncio.sleep(0)
+        heads = []
+        for _ in range(45):
+            flowing.send(PART, PART)
+            heads += [asyncio.create_task(read(body_of(Client(), room, length=10_000))) for _ in range(5)]
+            await asyncio.sleep(0)
+        assert len(await big) == 90_000
+        for head in heads:
+            head.cancel()
+        await asyncio.gather(*heads, return_exceptions=True)
+        assert room.used_bytes <= 200_000
+
+    asyncio.run(scenario())
+
+
 def test_where_nobody_else_can_give_way_the_one_that_grows_is_refused() -> None:
     async def reading(room: Room) -> None:
         client = Client()

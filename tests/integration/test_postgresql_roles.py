@@ -110,6 +110,11 @@ FORGED: dict[str, dict[str, Any]] = {
     "salted": {"salt": 1},
     "with a run": {"run_uid": "3e1e2b0c-0000-4000-8000-000000000000"},
     "with a message": {"message": "planted"},
+    "of no time": {"waiting_since": float("inf")},
+    "due at no time": {"due_at": float("nan")},
+    **{
+        f"with a huge {name}": {name: "g" * 10**6} for name in ("guid", "repository", "head_sha", "run_name", "trigger")
+    },
 }
 
 
@@ -119,13 +124,15 @@ def test_the_public_planes_role_can_bring_no_job_but_a_fresh_one(database: Datab
         take(engine, delivery())
     with database.engine(WORK) as engine:
         (job,) = rows(engine, jobs)
-    forged = {**job, "job_key": bytes(32), "trigger": "other", **changes}
+    unlike = {"job_key": bytes(32), "trigger": "other"}
+    forged = {**job, **unlike, **changes}
     del forged["id"]
     columns = ", ".join(forged)
     statement = f"INSERT INTO jobs ({columns}) VALUES ({', '.join(['%s'] * len(forged))})"  # noqa: S608 - our names
     with database.connection(SERVE) as connection:
         assert refused(connection, statement, list(forged.values()))
-        fresh = {**forged, **{name: job[name] for name in changes}}
+        assert refused(connection, statement, list({**forged, "job_key": b"no digest"}.values()))
+        fresh = {**forged, **{name: unlike.get(name, job[name]) for name in changes}}
         assert not refused(connection, statement, list(fresh.values()))
 
 

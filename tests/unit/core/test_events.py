@@ -167,7 +167,7 @@ def test_a_form_gives_back_the_very_text_that_was_put_in(text: str) -> None:
 def test_a_form_may_escape_every_byte_in_either_case(text: str, form: str) -> None:
     if text:
         escaped = "".join("%" + form % byte for byte in text.encode())
-        assert payload_of(f"a=1&payload={escaped}&b=%3d=+".encode(), FORM) == text.encode()
+        assert payload_of(f"payload={escaped}".encode(), FORM) == text.encode()
 
 
 @pytest.mark.parametrize("value", ["%", "%4", "%zz", "%%41", "a b", "a\nb", "\t", "%4\n1"])

@@ -158,6 +158,19 @@ def test_a_lost_run_is_found_again_although_the_template_names_runs_otherwise_si
     assert len(bench.server.made) == 1
 
 
+def test_a_list_keeps_of_each_run_only_what_names_it_and_how_it_ended(bench: Bench) -> None:
+    take(bench.engine, delivery())
+    job = bench.run()
+    (run,) = bench.server.runs.values()
+    run["metadata"]["managedFields"] = ["x" * 10_000]
+    run["status"] = {"conditions": [{"type": "Succeeded", "status": "True"}], "pipelineSpec": "x" * 10_000}
+    ((found,), _) = bench.cluster.list_runs(NAMESPACE)
+    assert found["metadata"]["name"] == job["run_name"]
+    assert found["metadata"]["annotations"] == {KEY: job["job_key"].hex()}
+    assert found["status"]["conditions"] == run["status"]["conditions"]
+    assert len(json.dumps(found)) < 2_000
+
+
 def test_a_lost_reply_to_a_request_that_did_nothing_makes_the_run_under_its_new_name(bench: Bench) -> None:
     take(bench.engine, delivery())
     bench.server.faults.append(Fault())

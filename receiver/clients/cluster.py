@@ -15,8 +15,17 @@ from typing import Any
 import urllib3
 from kubernetes import client, config
 
+from receiver.clients.refusals import (
+    ExistsError,
+    ForbiddenError,
+    TakenError,
+    cause,
+    shortened,
+    translated,
+    watch_error,
+)
 from receiver.core.pipelinerun import KEY, MANAGED_BY
-from receiver.errors import NotFoundError, OutageError, PermanentError, ReceiverError, SettingsError, TransientError
+from receiver.errors import NotFoundError, OutageError, PermanentError, SettingsError, TransientError
 from receiver.settings import ClusterSettings
 
 _log = logging.getLogger(__name__)
@@ -24,22 +33,7 @@ _GROUP, _VERSION = "tekton.dev", "v1"
 _PAGE = 250
 _WATCH_SECONDS = 60
 _DOUBT_SECONDS = 30.0
-# Admission plug-ins answer 403 for what only has to wait: a full quota, one that is new, a plug-in that is starting.
-_WAITS = ("exceeded quota", "status unknown for quota", "not yet ready to handle request")
 _MANAGED = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
-_LONGEST_MESSAGE = 1_000
-
-
-class TakenError(PermanentError):
-    """A foreign object has the run's name."""
-
-
-class ForbiddenError(PermanentError):
-    """HTTP 403: our identity may not do this."""
-
-
-class WatchExpiredError(TransientError):
-    """The resource version is too old to watch from: list again (HTTP 410)."""
 
 
 class Cluster:
@@ -98,7 +92,7 @@ class Cluster:
                 field_manager="striv-receiver",
                 **({"dry_run": "All"} if dry_run else {}),
             )
-        except _ExistsError:
+        except ExistsError:
             try:
                 found = self.get_run(metadata["namespace"], metadata["name"])
             except NotFoundError as error:
@@ -186,11 +180,11 @@ class Cluster:
                 event = json.loads(line)
                 kind, found = event["type"], event["object"]
                 if kind == "ERROR":
-                    raise _watch_error(found)
+                    raise watch_error(found)
                 version = found["metadata"]["resourceVersion"]
                 yield (None if kind == "BOOKMARK" else {**found, "deleted": kind == "DELETED"}, version)
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise OutageError(f"the watch broke off: {_cause(error)}") from error
+            raise OutageError(f"the watch broke off: {cause(error)}") from error
         finally:
             response.close()
 
@@ -248,7 +242,7 @@ class Cluster:
         data, _status, headers = self._raw(method, _request_timeout=self._timeout, **arguments)
         warning = (headers or {}).get("Warning")
         if warning:
-            _log.warning("the API server warns", extra={"warning": str(warning)[:_LONGEST_MESSAGE]})
+            _log.warning("the API server warns", extra={"warning": shortened(str(warning))})
         return data
 
     def _raw(self, method: Callable[..., Any], **arguments: Any) -> Any:
@@ -259,17 +253,13 @@ class Cluster:
             answer = method(**arguments)
         except client.ApiException as error:
             self._observe(name, error.status or 0)
-            raise _translated(error) from error
+            raise translated(error) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             self._observe(name, 0)
-            raise OutageError(f"the API server does not answer: {_cause(error)}", in_doubt=True) from error
+            raise OutageError(f"the API server does not answer: {cause(error)}", in_doubt=True) from error
         self._observe(name, 200)
         self._doubted_since = None
         return answer
-
-
-class _ExistsError(PermanentError):
-    """HTTP 409 on a create."""
 
 
 def _configuration(settings: ClusterSettings, folder: Path, connections: int) -> client.Configuration:
@@ -291,25 +281,6 @@ def _configuration(settings: ClusterSettings, folder: Path, connections: int) ->
     return configuration
 
 
-def _translated(error: client.ApiException) -> ReceiverError:
-    """Sort an HTTP error by what the caller does next; the message is the API server's own."""
-    status = error.status or 0
-    message = _message(error)
-    retry_after = _retry_after(error)
-    if status == 409:
-        return _ExistsError(message)
-    if status == 410:
-        return WatchExpiredError(message)
-    if status == 404:
-        return NotFoundError(message)
-    # A webhook that cannot be called is Tekton being away, and no fault of the object.
-    if status in (0, 401, 502, 503, 504) or (status == 500 and "failed calling webhook" in message):
-        return OutageError(message, retry_after_seconds=retry_after, in_doubt=status != 401)
-    if status in (408, 429) or status >= 500 or (status == 403 and any(text in message for text in _WAITS)):
-        return TransientError(message, retry_after_seconds=retry_after, in_doubt=status >= 500)
-    return ForbiddenError(message) if status == 403 else PermanentError(message)
-
-
 def _essence(found: dict[str, Any]) -> dict[str, Any]:
     metadata = {name: found["metadata"].get(name) for name in ("name", "namespace", "uid", "labels")}
     annotations = found["metadata"].get("annotations") or {}
@@ -318,30 +289,6 @@ def _essence(found: dict[str, Any]) -> dict[str, Any]:
     if isinstance(status, dict):
         status = {name: status.get(name) for name in ("conditions", "childReferences")}
     return {"metadata": metadata, "status": status}
-
-
-def _watch_error(found: dict[str, Any]) -> ReceiverError:
-    message = str(found.get("message") or found)[:_LONGEST_MESSAGE]
-    return WatchExpiredError(message) if found.get("code") == 410 else TransientError(message)
-
-
-def _message(error: client.ApiException) -> str:
-    body = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else error.body or ""
-    try:
-        text = json.loads(body)["message"]
-    except (ValueError, KeyError, TypeError):
-        # Not an API server's Status object, so perhaps a proxy's page: its length says nothing, its begin may.
-        text = body[:200] or error.reason or "no message"
-    return f"HTTP {error.status}: {text}"[:_LONGEST_MESSAGE]
-
-
-def _retry_after(error: client.ApiException) -> float | None:
-    value = (error.headers or {}).get("Retry-After", "")
-    return float(value) if value.isascii() and value.isdigit() else None
-
-
-def _cause(error: BaseException) -> str:
-    return str(getattr(error, "reason", None) or error)[:300]
 
 
 def _lines(response: Any) -> Iterator[bytes]:

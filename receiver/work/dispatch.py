@@ -13,7 +13,8 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
-from receiver.clients.cluster import Cluster, TakenError
+from receiver.clients.cluster import Cluster
+from receiver.clients.refusals import TakenError
 from receiver.core.events import Push, decode_push
 from receiver.core.identity import is_job_of, run_name
 from receiver.core.params import PushContext

@@ -14,7 +14,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from receiver.clients.cluster import Cluster, WatchExpiredError
+from receiver.clients.cluster import Cluster
+from receiver.clients.refusals import WatchExpiredError
 from receiver.core.identity import run_name
 from receiver.core.outcomes import DELETED, FAILED, Outcome, failed_task, read_outcome
 from receiver.core.pipelinerun import KEY

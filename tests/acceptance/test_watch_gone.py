@@ -14,7 +14,8 @@ import click
 import pytest
 import requests
 
-from receiver.clients.cluster import Cluster, WatchExpiredError
+from receiver.clients.cluster import Cluster
+from receiver.clients.refusals import WatchExpiredError
 from receiver.settings.model import ClusterSettings
 from tests.acceptance.test_main_path import make_pipeline, simplify
 from tests.controlplane import pods

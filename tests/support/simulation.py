@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import greenlet
 
-from receiver.clients.cluster import Cluster, TakenError
+from receiver.clients.cluster import Cluster
+from receiver.clients.refusals import TakenError
 from receiver.core.pipelinerun import KEY, PREFIX
 from receiver.core.triggers import Trigger
 from receiver.errors import NotFoundError, OutageError, PermanentError, TransientError

@@ -19,13 +19,18 @@ def is_old(path: Path, now: float, seconds: float) -> bool:
     return now - path.lstat().st_mtime > seconds
 
 
+def is_folder(path: Path) -> bool:
+    """Tell whether this is a folder itself, and no link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
 def choose(*, folder: Path, unused_seconds: float, limit_bytes: int, now: float) -> list[Path]:
     """Return the files to delete: unused, abandoned by a killed run, or the oldest of too many."""
     chosen = []
     total = 0
     kept = []
     for file in folder.glob("*/*"):
-        if file.is_dir() and not file.is_symlink():
+        if is_folder(file):
             continue
         if is_old(file, now, DAY_SECONDS if file.suffix == ".partial" else unused_seconds):
             chosen.append(file)
@@ -50,7 +55,7 @@ def prune(*, folder: Path, unused_seconds: float, limit_bytes: int, now: float) 
     for scope in empty:
         scope.rmdir()
     # The cache holds files alone. A folder is what somebody got past it, and would otherwise stay, uncounted.
-    planted = [path for path in folder.glob("*/*") if path.is_dir() and not path.is_symlink()]
+    planted = [path for path in folder.glob("*/*") if is_folder(path)]
     for path in planted:
         shutil.rmtree(path, ignore_errors=True)
     files = choose(folder=folder, unused_seconds=unused_seconds, limit_bytes=limit_bytes, now=now)

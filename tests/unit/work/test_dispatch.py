@@ -91,6 +91,19 @@ class Bench:
         dispatcher.close()
         return self.job()
 
+    def held_post(self) -> tuple[threading.Event, threading.Event]:
+        """Hold every creation up; return what is set when one has come, and what lets all go on."""
+        inside, go_on = threading.Event(), threading.Event()
+        post = self.server.post
+
+        def slow(run: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+            inside.set()
+            assert go_on.wait(10)
+            return post(run)
+
+        self.server.post = slow  # type: ignore[method-assign]
+        return inside, go_on
+
     def job(self) -> dict[str, Any]:
         return rows(self.engine, jobs)[0]
 
@@ -335,15 +348,7 @@ def test_without_a_job_to_try_the_cluster_is_asked_by_a_call_that_changes_nothin
 
 def test_while_one_job_asks_the_plane_does_not_look_again_and_again(bench: Bench) -> None:
     take(bench.engine, delivery())
-    inside, go_on = threading.Event(), threading.Event()
-    post = bench.server.post
-
-    def slow(run: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        inside.set()
-        assert go_on.wait(10)
-        return post(run)
-
-    bench.server.post = slow  # type: ignore[method-assign]
+    inside, go_on = bench.held_post()
     dispatcher = bench.dispatcher()
     dispatcher.circuit.failed(now=NOW - 60, random=0.5)
     assert dispatcher.step() == 1.0
@@ -372,15 +377,7 @@ def test_during_an_outage_one_job_asks_for_all_and_its_answer_lets_all_go(bench:
 
 def test_what_has_not_begun_when_the_plane_stops_is_given_back_at_once(bench: Bench) -> None:
     take(bench.engine, *(delivery(str(number)) for number in range(4)))
-    inside, go_on = threading.Event(), threading.Event()
-    post = bench.server.post
-
-    def slow(run: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        inside.set()
-        assert go_on.wait(10)
-        return post(run)
-
-    bench.server.post = slow  # type: ignore[method-assign]
+    inside, go_on = bench.held_post()
     dispatcher = bench.dispatcher(concurrency=1)
     dispatcher.step()
     assert inside.wait(10)
@@ -397,15 +394,7 @@ def test_what_has_not_begun_when_the_plane_stops_is_given_back_at_once(bench: Be
 
 def test_leases_of_jobs_in_hand_are_renewed(bench: Bench) -> None:
     take(bench.engine, delivery())
-    inside, go_on = threading.Event(), threading.Event()
-    post = bench.server.post
-
-    def slow(run: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        inside.set()
-        assert go_on.wait(10)
-        return post(run)
-
-    bench.server.post = slow  # type: ignore[method-assign]
+    inside, go_on = bench.held_post()
     dispatcher = bench.dispatcher()
     dispatcher.step()
     assert inside.wait(10)

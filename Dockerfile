@@ -13,7 +13,7 @@ COPY requirements.txt ./
 # No pip in the virtual environment, and so none in the image that runs. Wheels only: building one would run its code.
 RUN python3 -m venv --without-pip /opt/receiver \
  && python3 -m pip --python /opt/receiver/bin/python3 --no-cache-dir --disable-pip-version-check \
-      install --require-hashes --only-binary :all: --requirement requirements.txt
+      install --no-deps --require-hashes --only-binary :all: --requirement requirements.txt
 COPY receiver receiver
 # -I: neither the working directory nor PYTHON* variables decide what is imported. Compiled here, since nothing is written later.
 RUN cp -r receiver "$(/opt/receiver/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/" \

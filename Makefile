@@ -11,11 +11,13 @@ PYTEST := $(BIN)/python -m pytest
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# --no-deps: the lock is whole. Older pips look for `coverage[toml]` anew, find a later release, and refuse it for want of a hash.
 $(READY): requirements-dev.txt pyproject.toml
 	@echo "[setup] virtual environment in $(VENV) (about a minute the first time)"
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=...") if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements-dev.txt
+	@$(BIN)/python -m pip check >/dev/null || { $(BIN)/python -m pip check; exit 1; }
 	@echo "$(CURDIR)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/striv-receiver.pth"
 	@printf '#!/bin/sh\nexec "%s/$(BIN)/python" -m receiver "$$@"\n' "$(CURDIR)" > $(BIN)/receiver && chmod +x $(BIN)/receiver
 	@touch $@

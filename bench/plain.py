@@ -19,8 +19,10 @@ from receiver.logs import set_up_logging
 from receiver.serve.admission import Admission
 from receiver.serve.app import Plane, create_app
 from receiver.serve.gate import Gate
+from receiver.serve.health import Health
 from receiver.serve.observe import Observer
 from receiver.serve.secrets import SecretFiles
+from receiver.serve.webhook import Webhook
 from receiver.settings import load_settings
 
 
@@ -30,11 +32,11 @@ def build() -> Flask:
     set_up_logging(settings.log)
     writer = BatchWriter(Intake(open_engine(journal_url(settings.journal.url)), woken=lambda: None).take)
     kept = settings.journal
+    admission = Admission(compile_triggers(settings), kept.replay_window_days, kept.max_stored_body_bytes)
     plane = Plane(
         Gate(SecretFiles(settings, clock=time.monotonic), max_body_bytes=settings.serve.max_body_bytes),
-        Admission(compile_triggers(settings), kept.replay_window_days, kept.max_stored_body_bytes),
-        writer,
-        Observer(CollectorRegistry()),
+        Webhook(admission, writer, Observer(CollectorRegistry())),
+        Health(writer),
     )
     return create_app(plane, path=settings.serve.path)
 

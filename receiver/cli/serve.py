@@ -19,11 +19,12 @@ from receiver.logs import set_up_logging
 from receiver.serve.admission import Admission
 from receiver.serve.app import Plane, create_app
 from receiver.serve.gate import Gate
+from receiver.serve.health import Health
 from receiver.serve.observe import Observer
 from receiver.serve.secrets import SecretFiles
 from receiver.serve.server import Front
 from receiver.serve.server import serve as serve_front
-from receiver.serve.steps import defer
+from receiver.serve.webhook import Webhook
 
 _log = logging.getLogger("receiver")
 
@@ -48,10 +49,10 @@ async def _serve(context: Context) -> None:
     admission = Admission(context.triggers, settings.journal.replay_window_days, settings.journal.max_stored_body_bytes)
     registry = CollectorRegistry()
     observer = Observer(registry)
-    app = create_app(Plane(gate, admission, writer, observer, run=defer), path=settings.serve.path)
+    plane = Plane(gate, Webhook(admission, writer, observer), Health(writer))
     front = Front(
-        gate,
-        app.wsgi_app,
+        plane,
+        create_app(plane, path=settings.serve.path).wsgi_app,
         observer,
         path=settings.serve.path,
         body_timeout_seconds=settings.serve.body_timeout_seconds,

@@ -1,8 +1,8 @@
-"""The front: granian reads HTTP, the gate refuses, Flask answers, and nobody waits for anybody else.
+"""The front: granian reads HTTP, the gate refuses, the webhook answers, and nobody waits for anybody else.
 
-Bodies are read on the event loop, so slow clients occupy no thread. The Flask application runs right there too: where a
-request has to wait for the journal's commit, it is put aside (`receiver.serve.steps`) and the loop goes on with others.
-So one thread serves all, without hand-overs.
+Bodies are read on the event loop, so slow clients occupy no thread. A delivery is decided right there too: where it has to wait
+for the journal's commit, the loop goes on with others (`receiver.serve.steps`). So one thread serves all, without hand-overs.
+What is no delivery goes to the Flask application, which has the same webhook for any other server.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from granian.constants import HTTPModes, Interfaces
@@ -27,11 +27,11 @@ from granian.rsgi import ProtocolClosed as RSGIProtocolClosed
 from granian.server.embed import Server
 
 from receiver.errors import ReceiverError, RejectedError
-from receiver.serve.app import VERIFIED, refusal
-from receiver.serve.gate import Gate, Verified
+from receiver.serve.answers import INTERNAL, refusal
+from receiver.serve.app import READINESS, Plane
 from receiver.serve.observe import Observer
 from receiver.serve.reading import Body, Room
-from receiver.serve.steps import UNFINISHED, Unfinished
+from receiver.serve.steps import finish
 
 _log = logging.getLogger(__name__)
 _BACKLOG = 1_024
@@ -42,45 +42,46 @@ _BUFFER_BYTES = 32 * 1024
 _M_MMAP_THRESHOLD = -3  # <malloc.h>
 _BIG_BLOCK_BYTES = 256 * 1024
 _LEAST_ROOM_BYTES = 64 * 1024 * 1024
-_INTERNAL = b'{"error":"internal","detail":"see the log of the receiver"}\n'
 _SIGNATURE = "x-hub-signature-256"
 
 
 class Front:
-    """An RSGI application (granian's protocol) around the gate and the WSGI application."""
+    """An RSGI application (granian's protocol) around the public plane and its WSGI application."""
 
     def __init__(
         self,
-        gate: Gate,
+        plane: Plane,
         wsgi_app: Callable[..., Iterable[bytes]],
         observer: Observer,
         *,
         path: str,
         body_timeout_seconds: float,
     ) -> None:
-        self._gate = gate
+        self._gate = plane.gate
+        self._webhook = plane.webhook
+        self._health = plane.health
         self._wsgi_app = wsgi_app
         self._observer = observer
         self._path = path
         self._body_timeout_seconds = body_timeout_seconds
-        self._room = Room(limit_bytes=max(_LEAST_ROOM_BYTES, 2 * gate.max_body_bytes))
+        self._room = Room(limit_bytes=max(_LEAST_ROOM_BYTES, 2 * plane.gate.max_body_bytes))
         self.active = 0
 
     async def __rsgi__(self, scope: Any, proto: Any) -> None:
         """Answer one request."""
         self.active += 1
         try:
-            # Flask takes several slashes at the beginning for one, and so must whoever reads the body for it.
+            # Flask takes several slashes at the beginning for one, and so must whoever answers in its place.
             if scope.path == self._path or "/" + scope.path.lstrip("/") == self._path:
                 await self._deliver(scope, proto)
             else:
-                await _answer(proto, Body(proto, scope.headers, self._room), *await self._call(scope, None))
+                await _answer(proto, Body(proto, scope.headers, self._room), *await self._other(scope))
         except RSGIProtocolClosed:
             _log.debug("client went away", extra={"path": scope.path})
         except Exception:  # noqa: BLE001 - whatever it was, the client gets an answer and the log the cause
             _log.exception("request failed")
-            self._observer.refused(500, "internal")
-            proto.response_bytes(500, [("content-type", "application/json")], _INTERNAL)
+            self._observer.refused(INTERNAL.status, INTERNAL.reason)
+            proto.response_bytes(*INTERNAL.written())
         finally:
             self.active -= 1
 
@@ -101,31 +102,36 @@ class Front:
             self._observer.refused(error.status, error.reason)
             await _answer(proto, body, *_refusal(error.status, error.reason, error.detail))
         else:
-            proto.response_bytes(*await self._call(scope, verified))
+            answer = await finish(self._webhook.receive(verified, partial(_header, headers)))
+            proto.response_bytes(*answer.written())
             self._observer.answered(time.monotonic() - began)
         finally:
             body.release()
 
-    async def _call(self, scope: Any, verified: Verified | None) -> tuple[int, list[tuple[str, str]], bytes]:
+    async def _other(self, scope: Any) -> tuple[int, list[tuple[str, str]], bytes]:
+        if scope.path == READINESS and scope.method in ("GET", "HEAD"):
+            # Flask's view would hold up the loop while it waits for the journal.
+            status, headers, content = (await finish(self._health.readiness())).written()
+            return status, headers, content if scope.method == "GET" else b""
         answer: list[tuple[int, list[tuple[str, str]]]] = []
 
         def start_response(status: str, headers: list[tuple[str, str]], _error: Any = None) -> None:
             answer.append((int(status[:3]), headers))
 
-        environment = _environment(scope, verified)
-        body = b"".join(self._wsgi_app(environment, start_response))
-        unfinished: Unfinished | None = environment.get(UNFINISHED)
-        if unfinished is None:
-            return (*answer[0], body)
-        response = await unfinished.finish()
-        return response.status_code, list(response.headers.items()), response.get_data()
+        body = b"".join(self._wsgi_app(_environment(scope), start_response))
+        return (*answer[0], body)
+
+
+def _header(headers: Any, name: str) -> str | None:
+    """Look a header up as `receiver.serve.webhook.Headers` says: a doubled header is not one of the two."""
+    values = headers.get_all(name)
+    return ", ".join(values) if values else None
 
 
 @lru_cache(maxsize=64)
 def _refusal(status: int, reason: str, detail: str) -> tuple[int, list[tuple[str, str]], bytes]:
-    """Return the answer of the application to a refusal, made once: a flood of forged requests asks for the same again."""
-    response = refusal(RejectedError(status, reason, detail))
-    return status, list(response.headers.items()), response.get_data()
+    """Return the answer to a refusal, made once: a flood of forged requests asks for the same again."""
+    return refusal(RejectedError(status, reason, detail)).written()
 
 
 async def _answer(proto: Any, body: Body, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
@@ -141,10 +147,9 @@ async def _answer(proto: Any, body: Body, status: int, headers: list[tuple[str, 
         await body.swallow()
 
 
-def _environment(scope: Any, verified: Verified | None) -> dict[str, Any]:
-    """Return the WSGI environment (PEP 3333) of a request whose body has been read, or is of no interest."""
-    body = verified.body if verified else b""
-    environment: dict[str, Any] = {
+def _environment(scope: Any) -> dict[str, Any]:
+    """Return the WSGI environment (PEP 3333) of a request whose headers and body are of no interest."""
+    return {
         "REQUEST_METHOD": scope.method,
         "SCRIPT_NAME": "",
         # PEP 3333: bytes in the guise of Latin-1, here and in the query.
@@ -155,26 +160,12 @@ def _environment(scope: Any, verified: Verified | None) -> dict[str, Any]:
         "SERVER_PROTOCOL": "HTTP/" + scope.http_version,
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scope.scheme,
-        "wsgi.input": io.BytesIO(body),
+        "wsgi.input": io.BytesIO(),
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": False,
         "wsgi.multiprocess": False,
         "wsgi.run_once": False,
     }
-    for name, value in scope.headers.items():
-        # `x_github_event` must not pass for `x-github-event`.
-        if "_" in name:
-            continue
-        key = "HTTP_" + name.replace("-", "_").upper()
-        # As RFC 9110 5.2 combines them: a doubled header is not one of the two.
-        environment[key] = f"{environment[key]}, {value}" if key in environment else value
-    environment["CONTENT_TYPE"] = environment.pop("HTTP_CONTENT_TYPE", "")
-    environment["CONTENT_LENGTH"] = str(len(body))
-    environment.pop("HTTP_CONTENT_LENGTH", None)
-    environment.pop("HTTP_TRANSFER_ENCODING", None)
-    if verified is not None:
-        environment[VERIFIED] = verified
-    return environment
 
 
 def _return_big_blocks() -> None:

@@ -30,8 +30,10 @@ from receiver.journal.writer import BatchWriter
 from receiver.serve.admission import Admission
 from receiver.serve.app import Plane, create_app
 from receiver.serve.gate import Gate
+from receiver.serve.health import Health
 from receiver.serve.observe import Observer
 from receiver.serve.secrets import SecretFiles
+from receiver.serve.webhook import Webhook
 from receiver.settings import Settings, load_settings
 from tests.support.http import Answer, Delivery, connect, exchange
 from tests.support.planes import free_port
@@ -125,14 +127,12 @@ class FlaskPlane:
         admission = Admission(
             compile_triggers(settings), settings.journal.replay_window_days, settings.journal.max_stored_body_bytes
         )
-        self.plane = Plane(
+        plane = Plane(
             Gate(self.secrets, max_body_bytes=settings.serve.max_body_bytes),
-            admission,
-            self.writer,
-            observer=Observer(CollectorRegistry()),
-            clock=lambda: time.time() if self.now is None else self.now,
+            Webhook(admission, self.writer, Observer(CollectorRegistry()), clock=self._clock),
+            Health(self.writer, clock=self._clock),
         )
-        self.app = create_app(self.plane, path=settings.serve.path)
+        self.app = create_app(plane, path=settings.serve.path)
         self.client: Client = self.app.test_client()
 
     def deliver(self, delivery: Delivery) -> Answer:
@@ -163,6 +163,9 @@ class FlaskPlane:
 
     def _wake(self) -> None:
         self.woken += 1
+
+    def _clock(self) -> float:
+        return time.time() if self.now is None else self.now
 
 
 class FrontPlane:

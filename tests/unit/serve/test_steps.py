@@ -1,86 +1,95 @@
-"""Waiting in a request: in a thread by blocking, on the event loop without holding it up."""
+"""Waiting for an answer: in a thread by blocking, on the event loop without holding it up."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from flask import Flask, Response, request
 
 from receiver.errors import JournalError
-from receiver.serve.steps import UNFINISHED, Steps, Unfinished, block, defer
+from receiver.serve.answers import Answer
+from receiver.serve.steps import Steps, block, finish
+
+Make = Callable[[Any], Any]
+"""Returns a future that is done: with this value, or when it is one, with this exception."""
 
 
 def two_waits(first: Any, second: Any) -> Steps:
     one = yield first
     two = yield second
-    return Response(f"{one}+{two}")
+    return Answer(200, f"{one}+{two}", {})
 
 
 def careful(future: Any) -> Steps:
     try:
         yield future
     except JournalError as error:
-        return Response(f"caught {error}")
-    return Response("nothing")
+        return Answer(503, f"caught {error}", {})
+    return Answer(200, "nothing", {})
 
 
 def at_once() -> Steps:
     yield from ()
-    return Response("at once")
+    return Answer(200, "at once", {})
 
 
-def done(value: Any = None, error: Exception | None = None) -> Future[Any]:
-    future: Future[Any] = Future()
-    if error is None:
-        future.set_result(value)
+def settled(future: Any, value: Any) -> Any:
+    if isinstance(value, Exception):
+        future.set_exception(value)
     else:
-        future.set_exception(error)
+        future.set_result(value)
     return future
 
 
-def test_a_thread_gets_each_result_where_it_waits() -> None:
-    assert block(two_waits(done(1), done(2))).get_data(as_text=True) == "1+2"
+def in_a_thread(build: Callable[[Make], Steps]) -> Answer:
+    return block(build(lambda value: settled(Future(), value)))
 
 
-def test_a_thread_gets_an_error_where_it_waits() -> None:
-    assert block(careful(done(error=JournalError("full")))).get_data(as_text=True) == "caught full"
+def on_the_loop(build: Callable[[Make], Steps]) -> Answer:
+    async def run() -> Answer:
+        loop = asyncio.get_running_loop()
+        return await finish(build(lambda value: settled(loop.create_future(), value)))
+
+    return asyncio.run(run())
 
 
-def test_what_never_waits_is_answered_at_once() -> None:
-    with Flask("test").test_request_context():
-        assert defer(at_once()).get_data(as_text=True) == "at once"
-        assert UNFINISHED not in request.environ
-    assert block(at_once()).get_data(as_text=True) == "at once"
+ways = pytest.mark.parametrize("way", [in_a_thread, on_the_loop])
+
+
+@ways
+def test_each_result_arrives_where_it_is_waited_for(way: Callable[..., Answer]) -> None:
+    assert way(lambda make: two_waits(make(1), make(2))).reason == "1+2"
+
+
+@ways
+def test_an_error_arrives_where_it_is_waited_for(way: Callable[..., Answer]) -> None:
+    assert way(lambda make: careful(make(JournalError("full")))).reason == "caught full"
+
+
+@ways
+def test_what_never_waits_is_answered_at_once(way: Callable[..., Answer]) -> None:
+    assert way(lambda _: at_once()).reason == "at once"
+
+
+@ways
+@pytest.mark.parametrize("error", [JournalError("x"), KeyError("y")])
+def test_an_error_that_nobody_expects_reaches_whoever_runs_it(way: Callable[..., Answer], error: Exception) -> None:
+    with pytest.raises(type(error)):
+        way(lambda make: two_waits(make(1), make(error)))
 
 
 def test_the_loop_goes_on_while_a_request_waits() -> None:
     async def both() -> list[str]:
         loop = asyncio.get_running_loop()
         slow, quick, last = (loop.create_future() for _ in range(3))
-        waiting = [
-            asyncio.create_task(deferred(two_waits(slow, last)).finish()),
-            asyncio.create_task(deferred(careful(quick)).finish()),
-        ]
+        waiting = [asyncio.create_task(finish(steps)) for steps in (two_waits(slow, last), careful(quick))]
         quick.set_exception(JournalError("gone"))
-        found = [(await waiting[1]).get_data(as_text=True)]
+        found = [(await waiting[1]).reason]
         slow.set_result("1")
         last.set_result("2")
-        return [*found, (await waiting[0]).get_data(as_text=True)]
+        return [*found, (await waiting[0]).reason]
 
     assert asyncio.run(both()) == ["caught gone", "1+2"]
-
-
-def deferred(steps: Steps) -> Unfinished:
-    with Flask("test").test_request_context():
-        assert defer(steps).status_code == 202
-        found: Unfinished = request.environ[UNFINISHED]
-        return found
-
-
-@pytest.mark.parametrize("error", [JournalError("x"), KeyError("y")])
-def test_an_error_that_the_request_does_not_expect_reaches_whoever_runs_it(error: Exception) -> None:
-    with pytest.raises(type(error)):
-        block(two_waits(done(1), done(error=error)))

@@ -45,7 +45,7 @@ class _GroupedHandler(logging.StreamHandler[TextIO]):
         self._records.append(record)
         if self._at_once or record.levelno >= logging.ERROR:
             self.flush()
-        else:
+        elif not self._some.is_set():
             self._some.set()
 
     def flush(self) -> None:

@@ -15,6 +15,7 @@ from receiver.core.events import Push
 NAME_LENGTH = 29
 """PipelineRun names up to this length leave the names of pods readable (`kmeta.ChildName` cuts at 63)."""
 _HASH_LENGTH = 20  # base32 characters, 5 bits each: 100 bits
+_HASH_BYTES = 15  # the least multiple of base32's 5 bytes that gives so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def run_name(prefix: str, key: bytes, *, salt: int = 0) -> str:
     if len(prefix) + _HASH_LENGTH > NAME_LENGTH:
         raise ValueError(f"the prefix `{prefix}` is longer than {NAME_LENGTH - _HASH_LENGTH} characters")
     digest = _digest("name", key.hex(), str(salt))
-    return prefix + base64.b32encode(digest).decode("ascii").lower()[:_HASH_LENGTH]
+    return prefix + base64.b32encode(digest[:_HASH_BYTES]).decode("ascii").lower()[:_HASH_LENGTH]
 
 
 def _digest(kind: str, *parts: str) -> bytes:

@@ -13,6 +13,7 @@ import sqlalchemy
 from sqlalchemy import URL, Connection, Engine, event, make_url
 
 from receiver.errors import ConflictError, JournalError, SettingsError
+from receiver.journal.bulk import STATEMENTS
 from receiver.journal.creation import create_for_group
 
 BUSY_TIMEOUT_SECONDS = 1.5
@@ -94,7 +95,7 @@ def open_engine(url: URL, *, durable: bool = True, mounts: Path = _MOUNTS) -> En
     engine = sqlalchemy.create_engine(
         url.set(drivername="sqlite+pysqlite"),
         module=module,
-        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "isolation_level": None},
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "isolation_level": None, "cached_statements": STATEMENTS},
     )
 
     @event.listens_for(engine, "do_connect")

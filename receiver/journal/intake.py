@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Column, Connection, Engine, Select, select
+from sqlalchemy import Connection, Engine
 
 from receiver.core.events import Envelope, Push
 from receiver.core.identity import PushKeys, job_key, run_name
 from receiver.errors import ConflictError, JournalError
-from receiver.journal.bulk import insert_many
+from receiver.journal.bulk import insert_many, select_in
 from receiver.journal.engine import writing
 from receiver.journal.schema import (
     DEAD,
@@ -36,7 +36,6 @@ ACCEPTED, DUPLICATE, IGNORED = "accepted", "duplicate", "ignored"
 PRUNED = "pruned"
 """What an answer calls a job that finished so long ago that only its key is left."""
 _FOREVER = 1e15
-_CHUNK = 500  # parameters in one IN list
 _ATTEMPTS = 4  # each but the first means that another replica was quicker meanwhile
 
 
@@ -289,23 +288,15 @@ def _candidates(delivery: NewDelivery, found: PushKeys) -> list[bytes]:
 
 
 def _push_keys_of(connection: Connection, wanted: list[bytes]) -> dict[bytes, bytes]:
-    rows = _chunked(connection, select(keys.c.key, keys.c.push_key), keys.c.key, wanted)
+    rows = select_in(connection, (keys.c.key, keys.c.push_key), keys.c.key, wanted)
     return {bytes(row.key): bytes(row.push_key) for row in rows}
 
 
 def _jobs_of(connection: Connection, wanted: list[bytes]) -> dict[bytes, Any]:
-    rows = _chunked(connection, select(jobs.c.job_key, jobs.c.state, jobs.c.run_name), jobs.c.job_key, wanted)
+    rows = select_in(connection, (jobs.c.job_key, jobs.c.state, jobs.c.run_name), jobs.c.job_key, wanted)
     return {bytes(row.job_key): row for row in rows}
 
 
 def _with_body(connection: Connection, wanted: list[bytes]) -> set[bytes]:
-    rows = _chunked(connection, select(pushes.c.push_key), pushes.c.push_key, wanted)
+    rows = select_in(connection, (pushes.c.push_key,), pushes.c.push_key, wanted)
     return {bytes(row.push_key) for row in rows}
-
-
-def _chunked(connection: Connection, query: Select[Any], column: Column[bytes], wanted: list[bytes]) -> list[Any]:
-    return [
-        row
-        for start in range(0, len(wanted), _CHUNK)
-        for row in connection.execute(query.where(column.in_(wanted[start : start + _CHUNK])))
-    ]

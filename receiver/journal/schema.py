@@ -71,7 +71,6 @@ pushes = Table(
     Column("received_at", Double, nullable=False),
     Column("body_bytes", Integer, nullable=False),
     Column("body", LargeBinary, nullable=False),
-    Index("pushes_by_time", "received_at"),
 )
 
 keys = Table(

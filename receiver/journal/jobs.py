@@ -70,8 +70,8 @@ class Jobs:
             if max_active:
                 # Two workers that count at the same time would both see room. This row the public plane cannot lock.
                 connection.execute(select(journal.c.version).with_for_update())
-            ids = _claimable(connection, now=now, limit=limit, max_active=max_active or {})
-            rows = _locked(connection, ids, now, self._longest_payload_bytes)
+            which = _claimable(connection, now=now, limit=limit, max_active=max_active or {})
+            rows = connection.execute(_locked(which, now, self._longest_payload_bytes).limit(limit)).all()
             claimed = [_job(row, self._longest_payload_bytes) for row in rows]
             if claimed:
                 held = {"lease": jobs.c.lease + 1, "lease_until": now + lease_seconds}
@@ -132,15 +132,16 @@ class Jobs:
         return found
 
 
-def _claimable(connection: Connection, *, now: float, limit: int, max_active: Mapping[str, int]) -> list[int]:
+def _claimable(connection: Connection, *, now: float, limit: int, max_active: Mapping[str, int]) -> ColumnElement[bool]:
+    """Return which jobs may be taken, the oldest of them first."""
     due = (jobs.c.state == WAITING) & (jobs.c.due_at <= now) & (jobs.c.lease_until <= now)
     bounded = list(max_active)
-    free = due & (jobs.c.trigger.not_in(bounded) | (jobs.c.lease_until > FREE)) if bounded else due
+    if not bounded:
+        return due
+    free = due & (jobs.c.trigger.not_in(bounded) | (jobs.c.lease_until > FREE))
     found = list(
         connection.execute(select(jobs.c.id).where(free).order_by(jobs.c.due_at, jobs.c.id).limit(limit)).scalars()
     )
-    if not bounded:
-        return found
     exists = (jobs.c.state == STARTED) | ((jobs.c.state == WAITING) & (jobs.c.lease_until > FREE))
     counts = (
         select(jobs.c.trigger, func.count().label("active"))
@@ -152,7 +153,7 @@ def _claimable(connection: Connection, *, now: float, limit: int, max_active: Ma
         room = min(most - active.get(trigger, 0), limit - len(found))
         if room > 0:
             found += connection.execute(_in_turns(due & (jobs.c.trigger == trigger), room)).scalars()
-    return found
+    return jobs.c.id.in_(found)
 
 
 def _in_turns(due: ColumnElement[bool], room: int) -> Select[tuple[int]]:
@@ -173,19 +174,17 @@ def _in_turns(due: ColumnElement[bool], room: int) -> Select[tuple[int]]:
     return select(ranked.c.id).where(ranked.c.turn <= room).order_by(*order).limit(room)
 
 
-def _locked(connection: Connection, ids: list[int], now: float, longest_payload_bytes: int) -> Sequence[Row[Any]]:
+def _locked(which: ColumnElement[bool], now: float, longest_payload_bytes: int) -> Select[Any]:
     """The rows themselves, without those that another worker has in hand (PostgreSQL; SQLite has one writer)."""
-    if not ids:
-        return []
     # What cannot be a payload for its mere length is not even fetched.
     short = func.length(pushes.c.body) <= longest_payload_bytes
-    query = (
+    return (
         select(jobs, case((short, pushes.c.body)).label("body"))
         .join(pushes, pushes.c.push_key == jobs.c.push_key, isouter=True)
-        .where(jobs.c.id.in_(ids), jobs.c.state == WAITING, jobs.c.lease_until <= now)
+        .where(which, jobs.c.state == WAITING, jobs.c.lease_until <= now)
         .order_by(jobs.c.due_at, jobs.c.id)
+        .with_for_update(skip_locked=True, of=jobs)
     )
-    return connection.execute(query.with_for_update(skip_locked=True, of=jobs)).all()
 
 
 def _is_sqlite(connection: Connection) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 
 from bench import load
@@ -33,7 +33,10 @@ _numbers = count()
 
 
 def endless(planes: Planes, kind: str, made: int) -> Iterator[bytes]:
-    """Requests of a kind: new ones for matched pushes, `made` of them, and the same few again for the others."""
+    """Requests of a kind: new ones for matched pushes, `made` of them, and the same few again for the others.
+
+    All are made here, before the first is asked for: making one costs the load generator more than sending it.
+    """
     several = made if kind == "matched" else 200
     branch = "gh-readonly-queue/main/pr-1" if kind == "filtered" else "main"
     ready = []
@@ -41,10 +44,7 @@ def endless(planes: Planes, kind: str, made: int) -> Iterator[bytes]:
         content = encoded(seeded_push(f"bench {next(_numbers)}", branch=branch, padding=PADDING))
         key = b"a guess" if kind == "forged" else SECRET
         ready.append(load.request(planes.url, delivery_headers(content, new_guid(), key=key), content))
-    while True:
-        yield from ready
-        if kind == "matched":
-            return
+    return iter(ready) if kind == "matched" else cycle(ready)
 
 
 def pss_megabytes(planes: Planes) -> float:

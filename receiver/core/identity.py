@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 from receiver.core.events import Push
 
@@ -33,6 +34,7 @@ def push_keys(push: Push, guid: str) -> PushKeys:
     return PushKeys(by_time=_digest("pushed_at", *content, pushed_at), by_guid=_digest("guid", *content, guid))
 
 
+@lru_cache(maxsize=1_024)
 def job_key(push_key: bytes, trigger: str, generation: int) -> bytes:
     """Return the 32 bytes that stand for one push, one trigger and one generation (the first is 1)."""
     return _digest("job", push_key.hex(), trigger, str(generation))

@@ -5,9 +5,9 @@ Free of I/O: whoever reads the request asks `head` before the body and `body` af
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from receiver.core.signature import Secret, parse_signature, unsigned
+from receiver.core.signature import Secret, Verifier, parse_signature, unsigned
 from receiver.errors import RejectedError
 from receiver.serve.secrets import SecretFiles
 
@@ -18,6 +18,15 @@ class Verified:
 
     body: bytes
     signers: tuple[Secret, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A body that none of the secrets of `verifier` signed."""
+
+    body: bytes = field(repr=False)
+    digest: bytes = field(repr=False)
+    verifier: Verifier
 
 
 class Gate:
@@ -44,10 +53,27 @@ class Gate:
 
     def body(self, body: bytes, digest: bytes) -> Verified:
         """Check the signature; a mismatch looks at the secret files again before it is final."""
+        found = self.check(body, digest)
+        if isinstance(found, Verified):
+            return found
+        self.look()
+        return self.check_again(found)
+
+    def check(self, body: bytes, digest: bytes) -> Verified | Mismatch:
+        """Check the signature against the secrets as they are known; a mismatch is not final yet."""
         self._secrets.look()
-        signers = self._secrets.verifier.signers(body, digest)
-        if not signers and self._secrets.look(at_once=True):
-            signers = self._secrets.verifier.signers(body, digest)
-        if not signers:
-            raise unsigned()
-        return Verified(body, signers)
+        verifier = self._secrets.verifier
+        signers = verifier.signers(body, digest)
+        return Verified(body, signers) if signers else Mismatch(body, digest, verifier)
+
+    def look(self) -> None:
+        """Look at the secret files now."""
+        self._secrets.look(at_once=True)
+
+    def check_again(self, mismatch: Mismatch) -> Verified:
+        """Make a mismatch final, after a look: raises RejectedError(401) unless other secrets are known by now, and one fits."""
+        if self._secrets.verifier is not mismatch.verifier:
+            found = self.check(mismatch.body, mismatch.digest)
+            if isinstance(found, Verified):
+                return found
+        raise unsigned()

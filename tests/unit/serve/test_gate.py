@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from receiver.core.signature import sign, unsigned
 from receiver.errors import RejectedError
-from receiver.serve.gate import Gate
+from receiver.serve.gate import Gate, Mismatch
 from receiver.serve.secrets import SecretFiles
 from tests.support.folders import settings_in
 from tests.support.refusals import attempted
@@ -75,3 +75,57 @@ def test_the_limit_holds_to_the_byte(gate: Gate, tmp_path: Path) -> None:
         gate.check_size(1_025)
     assert (caught.value.status, caught.value.reason) == (413, "too-large")
     assert not list(tmp_path.iterdir())
+
+
+class RotatedPlane:
+    """A gate over a folder whose secret changes; `now` is the gate's clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = 0.0
+        settings = settings_in(folder)
+        (self.file,) = (settings.path(name) for name in settings.serve.secrets)
+        self.gate = Gate(SecretFiles(settings, clock=lambda: self.now), max_body_bytes=1_024)
+
+    def rotate(self, secret: bytes) -> bytes:
+        """Replace the secret, as an editor does; return the digest that it gives `body`."""
+        fresh = self.file.with_suffix(".fresh")
+        fresh.write_bytes(secret)
+        fresh.replace(self.file)
+        return bytes.fromhex(sign(secret, b"body").removeprefix("sha256="))
+
+
+@pytest.fixture
+def rotated(tmp_path: Path) -> RotatedPlane:
+    return RotatedPlane(tmp_path)
+
+
+def test_a_mismatch_is_not_final_before_the_secrets_were_looked_at_again(rotated: RotatedPlane) -> None:
+    digest = rotated.rotate(b"another one")
+    mismatch = rotated.gate.check(b"body", digest)
+    assert isinstance(mismatch, Mismatch)
+    rotated.gate.look()
+    assert rotated.gate.check_again(mismatch).body == b"body"
+
+
+def test_secrets_that_another_request_re_read_meanwhile_count_for_a_mismatch_too(rotated: RotatedPlane) -> None:
+    digest = rotated.rotate(b"another one")
+    mismatch = rotated.gate.check(b"body", digest)
+    assert isinstance(mismatch, Mismatch)
+    rotated.now = 10.0
+    assert isinstance(rotated.gate.check(b"other", digest), Mismatch)
+    rotated.gate.look()
+    assert rotated.gate.check_again(mismatch).body == b"body"
+
+
+def test_a_mismatch_with_the_newest_secrets_is_final(rotated: RotatedPlane) -> None:
+    mismatch = rotated.gate.check(b"Body", rotated.rotate(b"another one"))
+    assert isinstance(mismatch, Mismatch)
+    rotated.gate.look()
+    with pytest.raises(RejectedError, match="401"):
+        rotated.gate.check_again(mismatch)
+
+
+def test_a_mismatch_shows_neither_body_nor_digest(rotated: RotatedPlane) -> None:
+    mismatch = rotated.gate.check(b"text of a private repository", bytes(32))
+    assert "private" not in repr(mismatch)
+    assert "\\x00" not in repr(mismatch)

@@ -9,7 +9,8 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from receiver.errors import PermanentError
-from receiver.journal.engine import distrust_schema, reading, sqlite_module
+from receiver.journal.engine import reading, sqlite_module
+from receiver.journal.opening import distrust_schema
 
 _ENDS = ("", "-journal", "-wal", "-shm")
 """What SQLite may put beside a database, by the end of the name."""

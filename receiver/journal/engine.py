@@ -5,16 +5,18 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import URL, Connection, Engine, event, make_url
+from sqlalchemy import URL, Connection, Dialect, Engine, ExceptionContext, event, make_url
 
 from receiver.errors import ConflictError, JournalError, SettingsError
 from receiver.journal.bulk import STATEMENTS
 from receiver.journal.creation import create_for_group
+from receiver.journal.opening import is_read_only, opened
 
 BUSY_TIMEOUT_SECONDS = 1.5
 NETWORK = {
@@ -25,7 +27,6 @@ NETWORK = {
     "tcp_user_timeout": 8_000,
 }
 """How soon a PostgreSQL whose host is gone counts as away (libpq's words); its own timeouts cannot tell us."""
-_CHECKPOINT_PAGES = 4_000  # 16 MB; a page that a flood dirties again and again is then copied into the file once
 _READ = "receiver_read_only"
 _OVERTAKEN = {"40P01", "40001", "55P03"}  # deadlock, serialization failure, lock not available (PostgreSQL's SQLSTATE)
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -99,20 +100,15 @@ def open_engine(url: URL, *, durable: bool = True, mounts: Path = _MOUNTS) -> En
     )
 
     @event.listens_for(engine, "do_connect")
-    def _connecting(*_: Any) -> None:
+    def _connecting(dialect: Dialect, _record: Any, arguments: Any, named: Any) -> Any:
         create_for_group(file)
+        connect = partial(dialect.connect, *arguments, **named)
+        return opened(connect, durable=durable, busy_timeout_seconds=BUSY_TIMEOUT_SECONDS)
 
-    @event.listens_for(engine, "connect")
-    def _connected(connection: Any, _record: Any) -> None:
-        cursor = connection.cursor()
-        # Only a new file takes this: pruned pages can then be given back without rewriting the whole. On any other the
-        # statement would still wait for the writers' lock.
-        if cursor.execute("PRAGMA page_count").fetchone()[0] == 0:
-            cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-        distrust_schema(cursor)
-        cursor.close()
+    @event.listens_for(engine, "handle_error")
+    def _failed(context: ExceptionContext) -> None:
+        # What was opened while the disk took no writes stays so; the next transaction gets another connection.
+        context.is_disconnect |= is_read_only(context.original_exception)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -121,15 +117,6 @@ def open_engine(url: URL, *, durable: bool = True, mounts: Path = _MOUNTS) -> En
         connection.exec_driver_sql("BEGIN" if read else "BEGIN IMMEDIATE")
 
     return engine
-
-
-def distrust_schema(connection: Any) -> None:
-    """Guard a SQLite connection, or cursor, against what the other plane may have written into the file.
-
-    No functions from its views and triggers, and no page believed unchecked (https://sqlite.org/security.html).
-    """
-    connection.execute("PRAGMA trusted_schema=OFF")
-    connection.execute("PRAGMA cell_size_check=ON")
 
 
 def _postgresql(url: URL, *, durable: bool) -> Engine:

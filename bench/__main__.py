@@ -10,10 +10,13 @@ import json
 import os
 import platform
 import shutil
+import socket
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -25,7 +28,8 @@ from bench.measured import Row, endless, pss_megabytes, receiver
 from bench.runs import bursts, latency
 from receiver.journal.engine import sqlite_module
 from tests.controlplane.cluster import ControlPlane
-from tests.support.planes import Planes
+from tests.controlplane.waiting import wait_until
+from tests.support.planes import Planes, free_port
 
 RESULTS = Path(__file__).with_name("results.json")
 WARM_UP, FLOOD, MATCHED = 10_000, 100_000, 4_000
@@ -66,13 +70,42 @@ def measure(plane: ControlPlane, folder: Path, note: Callable[..., None]) -> Non
 
 
 def acknowledgements(planes: Planes, connections: int) -> Iterator[Row]:
-    """Answers per second to forged, filtered and matched pushes."""
+    """Answers per second to forged, filtered and matched pushes, beside those of the HTTP server alone."""
+    with bare_server() as port:
+        pushes = endless(planes, "filtered", 0)
+        ceiling = load.run(f"http://127.0.0.1:{port}/webhook", pushes, connections=connections, seconds=4)
+    yield Row(f"the HTTP server alone (ceiling), {connections} connections", ceiling.rate, "/s", "", told(ceiling))
     goals = {"forged": ">= 8,000/s", "filtered": ">= 5,000/s, 25 ms", "matched": ">= 2,000/s"}
     for kind, goal in goals.items():
         load.run(planes.url, endless(planes, kind, 500), connections=connections, seconds=1)
         result = load.run(planes.url, endless(planes, kind, 12_000), connections=connections, seconds=4)
-        detail = f"p50 {result.p50 * 1e3:.1f}, p99 {result.p99 * 1e3:.1f}, p99.9 {result.p999 * 1e3:.1f} ms {result.statuses}"
+        detail = f"{told(result)}, {result.rate / ceiling.rate:.0%} of the ceiling"
         yield Row(f"{kind} pushes, {connections} connections", result.rate, "/s", goal, detail)
+
+
+def told(result: load.Result) -> str:
+    """Return latencies and statuses as the table has them."""
+    p50, p99, p999 = (f"{seconds * 1e3:.1f}" for seconds in (result.p50, result.p99, result.p999))
+    return f"p50 {p50}, p99 {p99}, p99.9 {p999} ms {result.statuses}"
+
+
+@contextmanager
+def bare_server() -> Iterator[int]:
+    """The HTTP server without a receiver; yields its port."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-m", "bench.bare", str(port)])
+    try:
+        wait_until(lambda: is_open(port), what="the bare server")
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def is_open(port: int) -> bool:
+    """Whether somebody takes connections at this port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def growth(planes: Planes) -> Iterator[Row]:

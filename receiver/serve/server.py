@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Protocol
 
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -222,7 +222,18 @@ def _most_connections() -> int:
     return max(1, min(_MOST_CONNECTIONS, files - _OTHER_FILES))
 
 
-async def serve(front: Front, *, host: str, port: int, shutdown_seconds: float, ready: Callable[[], None]) -> None:
+class Application(Protocol):
+    """What `serve` serves: an RSGI application that tells how many requests it has in hand."""
+
+    active: int
+
+    async def __rsgi__(self, scope: Any, proto: Any) -> None:
+        """Answer one request."""
+
+
+async def serve(
+    front: Application, *, host: str, port: int, shutdown_seconds: float, ready: Callable[[], None]
+) -> None:
     """Serve until SIGTERM or SIGINT; then take no new connections, finish what was begun, and return.
 
     A second signal, or `shutdown_seconds`, ends it at once.

@@ -94,13 +94,16 @@ class Jobs:
         """
         with reading_rows(), writing(self._engine) as connection:
             _revive_asked(connection, now)
+            asked: dict[str, Any] = {"now": now, "longest": self._longest_payload_bytes}
             if max_active:
                 # Two workers that count at the same time would both see room. This row the public plane cannot lock.
                 connection.execute(select(journal.c.version).with_for_update())
-                which = _CHOSEN.params(ids=_claimable(connection, now=now, limit=limit, max_active=max_active))
+                which = _CHOSEN
+                asked["ids"] = _claimable(connection, now=now, limit=limit, max_active=max_active)
             else:
-                which = _OLDEST.params(most=limit)
-            rows = connection.execute(which, {"now": now, "longest": self._longest_payload_bytes}).all()
+                which = _OLDEST
+                asked["most"] = limit
+            rows = connection.execute(which, asked).all()
             claimed = [_job(row, self._longest_payload_bytes) for row in rows]
             if claimed:
                 connection.execute(_HOLD, {"ids": [job.id for job in claimed], "until": now + lease_seconds})

@@ -22,12 +22,14 @@ def opened(connect: Callable[[], Any], *, durable: bool, busy_timeout_seconds: f
     not write, and that connection would stay so for good.
     """
     for tries_left in reversed(range(_OPENINGS)):
-        connection = connect()
+        connection = None
         try:
+            connection = connect()
             _prepare(connection, durable=durable)
             writable = _can_write(connection, busy_timeout_seconds)
         except Exception as error:
-            connection.close()
+            if connection is not None:
+                connection.close()
             if not tries_left or _code(error) not in _PASSING:
                 raise
         else:

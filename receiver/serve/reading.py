@@ -11,7 +11,8 @@ from granian.rsgi import ProtocolClosed
 
 from receiver.errors import RejectedError
 
-_SMALL_BODY_BYTES = 64 * 1024
+SMALL_BODY_BYTES = 64 * 1024
+"""Up to here a body is gathered below Python, and costs nothing to keep a moment longer."""
 _CRUMB_BYTES = 512
 _CRUMBS = 16
 _FIRST_PAUSE_SECONDS = 0.01
@@ -134,7 +135,7 @@ class Body:
         # What `asyncio.timeout` does, for a tenth of its cost: it was more than to check the signature.
         deadline = asyncio.get_running_loop().call_later(timeout_seconds, self._interrupt)
         try:
-            if self._length is not None and self._length <= _SMALL_BODY_BYTES:
+            if self._length is not None and self._length <= SMALL_BODY_BYTES:
                 content = await self._read_at_once(self._length)
             else:
                 content = await self._read_in_parts(check_size)
@@ -175,8 +176,6 @@ class Body:
             size += len(part)
             check_size(size)
             self._room.take(self, len(part))
-            if self._gave_way:
-                raise _crowded()
             self._parts.write(part)
         if self._length is not None and size < self._length:
             raise _incomplete()
@@ -199,9 +198,7 @@ class Body:
         """Drop what has arrived, and let `read` fail with 503 soon."""
         self._gave_way = True
         self.release()
-        if self._reader is not None:
-            # Soon, not now: it may be the reader itself that takes the room away.
-            asyncio.get_running_loop().call_soon(self._interrupt)
+        self._interrupt()
 
     def release(self) -> None:
         """Give the memory back; what `read` returned is no longer accounted for."""

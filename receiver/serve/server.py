@@ -2,7 +2,7 @@
 
 Bodies are read on the event loop, so slow clients occupy no thread. A delivery is decided right there too: where it has to wait
 for the journal's commit, the loop goes on with others (`receiver.serve.steps`). So one thread serves all, without hand-overs.
-What is no delivery goes to the Flask application, which has the same webhook for any other server.
+Everything else but /readyz, which waits for the journal too, goes to the Flask application; for any other server that has both.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from receiver.serve.answers import INTERNAL, refusal
 from receiver.serve.app import READINESS, Plane
 from receiver.serve.gate import Verified
 from receiver.serve.observe import Observer
-from receiver.serve.reading import Body, Room
+from receiver.serve.reading import SMALL_BODY_BYTES, Body, Room
 from receiver.serve.steps import finish
 
 _log = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ _MOST_CONNECTIONS = 8_192
 _OTHER_FILES = 256
 _HEADER_MILLISECONDS = 5_000
 _LOOK_SECONDS = 0.001
+_MOST_SHARING = 64
 _BUFFER_BYTES = 32 * 1024
 _M_MMAP_THRESHOLD = -3  # <malloc.h>
 _BIG_BLOCK_BYTES = 256 * 1024
@@ -73,12 +74,13 @@ class Front:
     async def __rsgi__(self, scope: Any, proto: Any) -> None:
         """Answer one request."""
         self.active += 1
+        # Flask takes several slashes at the beginning for one, and so must whoever answers in its place.
+        path = "/" + scope.path.lstrip("/")
         try:
-            # Flask takes several slashes at the beginning for one, and so must whoever answers in its place.
-            if scope.path == self._path or "/" + scope.path.lstrip("/") == self._path:
+            if path == self._path:
                 await self._deliver(scope, proto)
             else:
-                await _answer(proto, Body(proto, scope.headers, self._room), *await self._other(scope))
+                await _answer(proto, Body(proto, scope.headers, self._room), *await self._other(path, scope))
         except RSGIProtocolClosed:
             _log.debug("client went away", extra={"path": scope.path})
         except Exception:  # noqa: BLE001 - whatever it was, the client gets an answer and the log the cause
@@ -112,14 +114,18 @@ class Front:
             body.release()
 
     async def _verify(self, content: bytes, digest: bytes) -> Verified:
-        """Check a signature as `Gate.body` does, but look at the secret files once for all that do not match meanwhile.
+        """Check a signature as `Gate.body` does, but look at the secret files once for many that do not match meanwhile.
 
         A flood of forged requests would otherwise spend half of its cost on looking. The look comes after each of them, so none
-        that was signed with a rotated secret is refused.
+        that was signed with a rotated secret is refused. Only a few small bodies may wait for it: they hold room that genuine
+        ones need, and cannot give way any more.
         """
         found = self._gate.check(content, digest)
         if isinstance(found, Verified):
             return found
+        if len(content) > SMALL_BODY_BYTES or len(self._mismatches) >= _MOST_SHARING:
+            self._gate.look()
+            return self._gate.check_again(found)
         loop = asyncio.get_running_loop()
         looked: asyncio.Future[None] = loop.create_future()
         if not self._mismatches:
@@ -138,8 +144,8 @@ class Front:
                 if not looked.done():
                     looked.set_result(None)
 
-    async def _other(self, scope: Any) -> tuple[int, list[tuple[str, str]], bytes]:
-        if scope.path == READINESS and scope.method in ("GET", "HEAD"):
+    async def _other(self, path: str, scope: Any) -> tuple[int, list[tuple[str, str]], bytes]:
+        if path == READINESS and scope.method in ("GET", "HEAD"):
             # Flask's view would hold up the loop while it waits for the journal.
             status, headers, content = (await finish(self._health.readiness())).written()
             return status, headers, content if scope.method == "GET" else b""

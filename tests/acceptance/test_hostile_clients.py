@@ -297,6 +297,24 @@ def test_bodies_that_stall_share_a_bounded_room_and_leave_it_to_those_that_flow(
         assert b'"crowded"' in connection_text(stack, planes, head.encode() + piece)
 
 
+def test_big_forged_bodies_that_end_together_drive_no_genuine_push_out(planes: Planes) -> None:
+    """All but their last bytes can be sent at leisure, so this costs nothing to try again and again."""
+    answered(planes, push())
+    before = Size.of(pid(planes)).memory
+    with ExitStack() as stack:
+        genuine = [(stack.enter_context(connect(planes.port)), push().raw()) for _ in range(40)]
+        forged = [stack.enter_context(connect(planes.port)) for _ in range(3)]
+        for connection, size in zip(forged, (LIMIT, LIMIT, 64 * 2**20 - 2 * LIMIT - 1_000), strict=True):
+            connection.sendall(Delivery(headers=push().headers, length=str(size)).head() + bytes(size - 1))
+        eventually(lambda: Size.of(pid(planes)).memory - before > 55, what="all of the room to be taken")
+        for connection in forged:
+            connection.sendall(b"x")
+        for connection, content in genuine:
+            connection.sendall(content)
+        assert {read_answer(connection).status for connection, _ in genuine} == {202}
+        assert {read_answer(connection).status for connection in forged} == {401}
+
+
 def connection_text(stack: ExitStack, planes: Planes, content: bytes) -> bytes:
     """Send the same thing until the first of them has to give way; return what that one is told."""
     first = stack.enter_context(connect(planes.port))

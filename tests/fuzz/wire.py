@@ -19,6 +19,7 @@ _PATHS = (
     b"/healthz",
     b"/readyz",
     b"//webhook",
+    b"//readyz",
     b"/webhook/",
     b"/webhook?a=b&c",
     b"/%77ebhook",

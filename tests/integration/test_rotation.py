@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.support.folders import write_folder
@@ -77,3 +78,31 @@ def test_no_push_is_refused_while_a_secret_is_added_used_and_the_old_one_removed
     assert [line["event"] for line in plane.log() if line["event"].startswith("secret ")][-1] == "secret taken away"
     assert OLD not in plane.log_file.read_text()
     assert NEW not in plane.log_file.read_text()
+
+
+def test_amid_forged_pushes_each_secret_counts_from_the_moment_it_is_there(tmp_path: Path) -> None:
+    """Forged requests share their looks at the files; nobody may be refused by a look that came before the secret did."""
+    volume = SecretVolume(tmp_path / "mount", {"github": OLD.encode()})
+    file = write_folder(tmp_path / "config", secrets={}, serve={"secrets": [str(volume.folder)]})
+    plane = FrontPlane(file, {})
+    ended = threading.Event()
+
+    def forge() -> set[int]:
+        statuses = set()
+        while not ended.is_set():
+            statuses.add(plane.deliver(signed("a guess")).status)
+        return statuses
+
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            forgers = [pool.submit(forge) for _ in range(4)]
+            try:
+                for number in range(30):
+                    secret = f"secret {number}"
+                    volume.write({"github": secret.encode()})
+                    assert plane.deliver(signed(secret)).status == 202
+            finally:
+                ended.set()
+        assert set().union(*(forger.result() for forger in forgers)) == {401}
+    finally:
+        assert plane.close() == 0

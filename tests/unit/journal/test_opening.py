@@ -39,9 +39,13 @@ class Opener:
 
     def __call__(self) -> Any:
         mode = next(self._modes)
+        blocked = self._file.with_name(self._file.name + "-wal")
         if mode == "refused":
-            self.made.append(None)
-            return SQL.connect(f"file:{self._file}-none?mode=rw", uri=True, isolation_level=None)
+            # To SQLite the same as a file that belongs to somebody else, and to root as well.
+            blocked.mkdir(exist_ok=True)
+            mode = "rw"
+        elif blocked.is_dir():
+            blocked.rmdir()
         self.made.append(SQL.connect(f"file:{self._file}?mode={mode}", uri=True, isolation_level=None, timeout=5))
         return self.made[-1]
 
@@ -62,6 +66,19 @@ def test_a_connection_that_cannot_write_yet_is_given_up_for_one_that_can(file: P
     opener = Opener(file, "ro", "ro")
     open_by(opener).execute("INSERT INTO found VALUES (1)")
     assert [is_closed(made) for made in opener.made] == [True, True, False]
+
+
+def test_an_opening_that_is_refused_meanwhile_is_tried_again(file: Path) -> None:
+    opener = Opener(file, "refused", "refused", "refused")
+    open_by(opener).execute("INSERT INTO found VALUES (1)")
+    assert [is_closed(made) for made in opener.made] == [True, True, True, False]
+
+
+def test_an_opening_that_is_refused_for_good_is_told(file: Path) -> None:
+    opener = Opener(file, *["refused"] * 100)
+    with pytest.raises(SQL.OperationalError, match="unable to open"):
+        open_by(opener)
+    assert all(is_closed(made) for made in opener.made)
 
 
 def test_a_file_that_never_takes_writes_can_be_read_all_the_same(file: Path) -> None:

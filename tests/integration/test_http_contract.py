@@ -641,9 +641,7 @@ def test_a_locked_journal_is_answered_503_until_it_is_free_again(plane: PublicPl
     try:
         lock.execute("BEGIN IMMEDIATE")
         assert_unavailable(plane.deliver(delivery))
-        # Several slashes are one, to Flask and so to all.
-        for path in ("/readyz", "//readyz"):
-            assert_unavailable(plane.deliver(Delivery(method="GET", path=path)))
+        assert_unavailable(plane.deliver(Delivery(method="GET", path="/readyz")))
         assert plane.deliver(Delivery(method="GET", path="/healthz")).status == 200
     finally:
         lock.close()
@@ -673,7 +671,9 @@ def test_a_full_disk_is_answered_503_and_nothing_is_half_written(front_plane: Fr
         # No file may grow, not even a byte: what write(2) then says is what a full disk says to SQLite.
         resource.prlimit(process, resource.RLIMIT_FSIZE, (0, was[1]))
         assert_unavailable(front_plane.deliver(delivery))
-        assert_unavailable(front_plane.deliver(Delivery(method="GET", path="/readyz")))
+        # Several slashes are one, to Flask and so to all.
+        for path in ("/readyz", "//readyz"):
+            assert_unavailable(front_plane.deliver(Delivery(method="GET", path=path)))
         assert front_plane.deliver(by_another_repository()).status == 401
     finally:
         resource.prlimit(process, resource.RLIMIT_FSIZE, was)

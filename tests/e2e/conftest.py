@@ -13,6 +13,7 @@ from tests.e2e.support.admission import install_pipeline
 from tests.e2e.support.cluster import Cluster
 from tests.e2e.support.repository import Repository, start_server
 from tests.e2e.support.runs import Runs
+from tests.e2e.support.work import start_looking
 
 # The miniature of Striv has tests of its own, which pods run.
 collect_ignore = ["striv"]
@@ -27,6 +28,7 @@ def cluster() -> Cluster:
         'Tekton\'s feature flag set-security-context must be "true": docs/pipeline.md, Installation'
     )
     install_pipeline(connected)
+    start_looking(connected)
     return connected
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from tests.e2e.support.admission import OTHER_UID, UID, databases, dependents, dry_run, job, run_body
 from tests.e2e.support.cluster import ApiError, Cluster, Object, kubectl
-from tests.e2e.support.runs import BATCH, CORE, NAMESPACE, NETWORKING, TEKTON
+from tests.e2e.support.runs import BATCH, CORE, NETWORKING, TEKTON
+from tests.e2e.support.work import NAMESPACE
 
 pytestmark = pytest.mark.e2e
 
@@ -95,6 +96,7 @@ HOSTILE_JOBS: dict[str, Change] = {
     "a projected token": lambda j: add_volume(j, TOKEN),
     "a Secret as a volume": lambda j: add_volume(j, {"secret": {"secretName": "other"}}),
     "the cache": lambda j: add_volume(j, {"persistentVolumeClaim": {"claimName": "striv-cache"}}),
+    "the folders of all runs": lambda j: add_volume(j, {"persistentVolumeClaim": {"claimName": "striv-work"}}),
     "a folder of the host": lambda j: add_volume(j, {"hostPath": {"path": "/"}}),
     "a ConfigMap as a volume": lambda j: add_volume(j, {"configMap": {"name": "striv-scripts"}}),
     "another run's Secret": lambda j: container(j).update(envFrom=[{"secretRef": {"name": f"mysql-{OTHER_UID}"}}]),
@@ -234,6 +236,7 @@ def test_the_deployer_may_do_nothing_else(deployer: Cluster) -> None:
         ("POST", f"{TEKTON}/pipelineruns"),
         ("PATCH", f"{BATCH}/cronjobs/mysql"),
         ("GET", f"{BATCH}/cronjobs/prune-cache"),
+        ("GET", f"{BATCH}/cronjobs/prune-work"),
         ("GET", f"{CORE}/configmaps/striv-scripts"),
         ("GET", "/api/v1/namespaces"),
     ]
@@ -266,6 +269,7 @@ def workspace(body: Any, **source: Any) -> None:
 
 INLINE = {"tasks": [{"name": "t", "taskSpec": {"steps": [{"name": "s", "image": "x:1", "command": ["true"]}]}}]}
 STOLEN = {"name": "stolen", "secret": {"secretName": "other"}}
+WORK, OWN_FOLDER = {"claimName": "striv-work"}, "$(context.pipelineRun.uid)"
 CLAIM: Object = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 HOSTILE_RUNS: dict[str, Change] = {
     "tasks of its own": lambda r: (r["spec"].pop("pipelineRef"), r["spec"].update(pipelineSpec=INLINE)),
@@ -297,7 +301,29 @@ HOSTILE_RUNS: dict[str, Change] = {
     "other steps": lambda r: spec_of(r, "test-backend").update(
         stepSpecs=[{"name": "test", "computeResources": {"limits": {"memory": "4Gi"}}}]
     ),
-    "the cache as workspace": lambda r: workspace(r, persistentVolumeClaim={"claimName": "striv-cache"}),
+    "no workspace": lambda r: r["spec"].pop("workspaces"),
+    "the cache as workspace": lambda r: workspace(
+        r, persistentVolumeClaim={"claimName": "striv-cache"}, subPath=OWN_FOLDER
+    ),
+    "the folders of all runs": lambda r: workspace(r, persistentVolumeClaim=WORK),
+    "the folders of all runs by an empty path": lambda r: workspace(r, persistentVolumeClaim=WORK, subPath=""),
+    "the folders of all runs by a path": lambda r: workspace(r, persistentVolumeClaim=WORK, subPath="."),
+    "the folder of another run": lambda r: workspace(r, persistentVolumeClaim=WORK, subPath=OTHER_UID),
+    "a folder that a param names": lambda r: workspace(r, persistentVolumeClaim=WORK, subPath="$(params.branch)"),
+    "a folder below its own": lambda r: workspace(r, persistentVolumeClaim=WORK, subPath=f"{OWN_FOLDER}/source"),
+    "a folder above its own": lambda r: workspace(r, persistentVolumeClaim=WORK, subPath=f"{OWN_FOLDER}/.."),
+    "another claim": lambda r: workspace(r, persistentVolumeClaim={"claimName": "other"}, subPath=OWN_FOLDER),
+    "a read-only workspace": lambda r: workspace(
+        r, persistentVolumeClaim={**WORK, "readOnly": True}, subPath=OWN_FOLDER
+    ),
+    "a Secret beside the claim": lambda r: workspace(
+        r, persistentVolumeClaim=WORK, subPath=OWN_FOLDER, secret={"secretName": "other"}
+    ),
+    "its own folder under another name": lambda r: r["spec"].update(
+        workspaces=[{"name": "other", "persistentVolumeClaim": WORK, "subPath": OWN_FOLDER}]
+    ),
+    "an empty folder as workspace": lambda r: workspace(r, emptyDir={}),
+    "a claim of its own": lambda r: workspace(r, volumeClaimTemplate={"spec": CLAIM}),
     "a Secret as workspace": lambda r: workspace(r, secret={"secretName": "other"}),
     "a ConfigMap as workspace": lambda r: workspace(r, configMap={"name": "other"}),
     "a projected token as workspace": lambda r: workspace(r, projected=TOKEN["projected"]),

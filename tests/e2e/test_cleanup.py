@@ -7,6 +7,7 @@ import pytest
 from tests.e2e.support.cluster import Cluster, Object, eventually
 from tests.e2e.support.repository import ENDLESS_BACKEND, Repository
 from tests.e2e.support.runs import BATCH, RBAC, RUN_LABEL, TEKTON, Run, Runs
+from tests.e2e.support.work import clean_up, folder_of
 
 DEADLINE_SECONDS = 60
 JOB_CLEAN_SECONDS = 45
@@ -41,8 +42,22 @@ def test_owners_take_everything_with_them_when_a_run_is_deleted(
 
     run.delete()
 
-    run.expect_clean()
+    run.expect_clean(finally_ran=False)
     assert cluster.get(run.path) is None
+
+
+@pytest.mark.e2e_full
+def test_the_hourly_clean_up_takes_the_work_of_a_run_that_was_deleted(
+    cluster: Cluster, runs: Runs, repository: Repository
+) -> None:
+    run = start_endless(runs, repository)
+    run.delete()
+    run.expect_clean(finally_ran=False)
+    assert "source" in (folder_of(run.uid) or [])
+
+    clean_up(cluster, "e2e-prune-work")
+
+    assert folder_of(run.uid) is None
 
 
 @pytest.mark.e2e_full
@@ -101,7 +116,7 @@ def test_the_jobs_deadline_cleans_up_when_finally_does_not_run(
 
         assert "delete-test-dependencies" not in run.taskruns()
         assert len(jobs_of(cluster, run)) == 2
-        run.expect_clean(DEADLINE_SECONDS + JOB_CLEAN_SECONDS)
+        run.expect_clean(DEADLINE_SECONDS + JOB_CLEAN_SECONDS, finally_ran=False)
         assert cluster.get(run.path), "the run itself is still there: its owner references did nothing"
 
 

@@ -39,6 +39,38 @@ def test_the_image_cannot_be_changed():
 
 def test_there_is_no_cache():
     assert not pathlib.Path("/striv/cache").exists()
+
+
+def test_there_is_no_work_of_other_runs():
+    mounts = [line.split()[3:5] for line in open("/proc/self/mountinfo")]
+    workspace = str(pathlib.Path("..").resolve())
+    (root,) = [root for root, target in mounts if target == workspace]
+    assert root.endswith("/" + os.environ["PIPELINE_RUN_UID"])
+    assert {path.name for path in pathlib.Path("..").iterdir()} == {"source", "venv"}
+"""
+
+# What is hard to delete: closed folders, links to elsewhere, odd names, a path too long to say.
+HARD_TO_DELETE = """
+import os
+import pathlib
+
+
+def test_it_leaves_a_mess():
+    mess = pathlib.Path("..").resolve() / "mess"
+    closed = mess / "closed" / "deeper"
+    closed.mkdir(parents=True)
+    (closed / "file").touch()
+    (mess / "link").symlink_to("/striv/scripts")
+    os.mkfifo(mess / "pipe")
+    for name in ("-rf", "a\\nb", "*", " ", "$(id)"):
+        (mess / name).touch()
+    inside = os.open(mess, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=inside)
+        outside, inside = inside, os.open("d", os.O_RDONLY, dir_fd=inside)
+        os.close(outside)
+    for folder in (closed, closed.parent):
+        folder.chmod(0)
 """
 
 
@@ -48,19 +80,40 @@ def test_pushed_code_finds_nothing_to_take(cluster: Cluster, runs: Runs, reposit
     run = runs.start(revision=commit, branch="look", repository_id="1")
     run.expect("True")
 
-    assert "test/test_around.py ...." in run.log("test-backend", "test")
+    assert "test/test_around.py ....." in run.log("test-backend", "test")
     pods = cluster.items(f"{CORE}/pods", selector=f"tekton.dev/pipelineRunUID={run.uid}")
-    assert len(pods) == 8
+    assert len(pods) == 9
     for pod in pods:
         task = pod["metadata"]["labels"]["tekton.dev/pipelineTask"]
         sources = [
             source for volume in pod["spec"]["volumes"] for source in volume.get("projected", {}).get("sources", [])
         ]
         assert any("serviceAccountToken" in source for source in sources) == (task in WITH_TOKEN)
-        claims = [volume for volume in pod["spec"]["volumes"] if "persistentVolumeClaim" in volume]
+        claims = {
+            volume["name"]: volume["persistentVolumeClaim"]["claimName"]
+            for volume in pod["spec"]["volumes"]
+            if "persistentVolumeClaim" in volume
+        }
         assert not (claims and task in WITH_TOKEN)
+        mounts = [mount for container in pod["spec"]["containers"] for mount in container["volumeMounts"]]
+        work = [mount for mount in mounts if claims.get(mount["name"]) == "striv-work"]
+        assert all(mount["subPath"] == run.uid for mount in work)
+        assert bool(work) == (task not in WITH_TOKEN)
         expected = "test-dependencies-deployer" if task in WITH_TOKEN else "striv-ci"
         assert pod["spec"]["serviceAccountName"] == expected
         assert pod["spec"]["securityContext"]["runAsUser"] == 65532
         for container in pod["spec"]["containers"] + pod["spec"]["initContainers"]:
             assert container["resources"]["limits"]["memory"]
+            assert container["resources"]["limits"]["ephemeral-storage"]
+
+
+def test_whatever_pushed_code_leaves_behind_is_deleted_with_its_run(runs: Runs, repository: Repository) -> None:
+    commit = repository.push_commit("mess", files={"test/test_mess.py": HARD_TO_DELETE})
+
+    run = runs.start(revision=commit, branch="mess", repository_id="1")
+    condition = run.expect("True")
+
+    assert "test/test_mess.py ." in run.log("test-backend", "test")
+    assert "Ignored: 0" in condition["message"] or "Ignored" not in condition["message"]
+    assert run.task_condition("delete-workspace")["status"] == "True"
+    run.expect_clean()

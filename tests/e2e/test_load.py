@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.e2e.support.cluster import Cluster, Object, eventually
+from receiver.settings import load_settings
+from tests.e2e.support.cluster import CHECKOUT, Cluster, Object, eventually
 from tests.e2e.support.repository import Repository
 from tests.e2e.support.runs import CORE, Run, Runs
 
@@ -48,18 +49,20 @@ def test_two_runs_at_once_have_databases_of_their_own(runs: Runs, repository: Re
         expect_tested(run, seconds=300)
 
 
-def test_twenty_pushes_in_a_row_are_all_tested(runs: Runs, repository: Repository) -> None:
+def test_as_many_runs_at_once_as_the_receiver_starts_are_all_tested(runs: Runs, repository: Repository) -> None:
+    (trigger,) = load_settings(CHECKOUT / "config" / "receiver.yaml", {}).triggers
+    assert trigger.max_active
     started = [
         runs.start(
-            revision=repository.push_commit("twenty", flavour="master", message=f"Change {number}"),
-            branch="twenty",
+            revision=repository.push_commit("many", flavour="master", message=f"Change {number}"),
+            branch="many",
             repository_id="1",
         )
-        for number in range(20)
+        for number in range(trigger.max_active)
     ]
 
     for run in started:
-        expect_tested(run, seconds=1500)
+        expect_tested(run, seconds=600)
 
 
 def test_tests_begin_after_a_slow_database_is_ready(cluster: Cluster, runs: Runs, repository: Repository) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from tests.e2e.support.cluster import CHECKOUT
+from tests.e2e.support.repository import URL
 from tests.e2e_receiver.installation import NAMESPACE, NODE_PORT
 
 _PORT = [
@@ -18,16 +19,21 @@ _PORT = [
 def write_overlay(folder: Path, *, overlay: str, image: str) -> None:
     """Write kustomization.yaml, receiver.yaml and the templates into a folder.
 
-    Pushes to held/** start runs that Tekton holds, which cost the cluster nothing.
+    Pushes to held/** start runs that Tekton holds, which cost the cluster nothing. All others fetch from the git server of
+    the tests.
     """
     # YAML 1.1, which PyYAML speaks, reads a bare `on` as true.
     text = (CHECKOUT / "config" / "receiver.yaml").read_text().replace("\n  on:", "\n  'on':")
     config: dict[str, Any] = yaml.safe_load(text)
     (real,) = config["triggers"]
     held = {**real, "name": "held", "template": "pipelineruns/held.yaml", "on": {"push": {"branches": ["held/**"]}}}
+    # A run that is held never ends, and would keep the others waiting.
+    del held["max_active"]
     real["on"]["push"]["branches"].append("!held/**")
     config["triggers"] = [real, held]
     template: dict[str, Any] = yaml.safe_load((CHECKOUT / "config" / "pipelineruns" / "striv.yaml").read_text())
+    (repo_url,) = [param for param in template["spec"]["params"] if param["name"] == "repo-url"]
+    repo_url["value"] = URL
     _write(folder / "receiver.yaml", config)
     _write(folder / "striv.yaml", template)
     template["spec"]["status"] = "PipelineRunPending"

@@ -128,6 +128,7 @@ TASKS = [
     "test-frontend",
     "test-backend",
     "delete-test-dependencies",
+    "delete-workspace",
 ]
 DOWNLOADING = {"checkout", "install-frontend-dependencies", "install-backend-dependencies"}
 WITH_API = {"deploy-test-dependencies", "delete-test-dependencies"}

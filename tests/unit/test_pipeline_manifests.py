@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
+from receiver.settings import load_settings
+
 ROOT = Path(__file__).resolve().parents[2]
 STRIV = ROOT / "k8s" / "striv"
 TEMPLATE: dict[str, Any] = yaml.safe_load((ROOT / "config" / "pipelineruns" / "striv.yaml").read_text())
+RECEIVER = load_settings(ROOT / "config" / "receiver.yaml", {})
 PROGRAMS_OF_THE_COMMIT = ["npm-ci", "pip-install", "test"]
 """Steps that run what the commit names."""
 WITH_TOKEN = {"deploy-test-dependencies", "delete-test-dependencies"}
@@ -158,6 +161,54 @@ def test_a_branch_comes_before_the_variables_that_its_name_could_expand_to() -> 
             assert "BRANCH" not in names or "env" not in task.get("stepTemplate", {})
 
 
+def test_a_run_works_in_its_own_folder_of_the_work_claim_and_no_task_sees_more_of_it() -> None:
+    (workspace,) = TEMPLATE["spec"]["workspaces"]
+    assert workspace == {
+        "name": "striv-workspace",
+        "persistentVolumeClaim": {"claimName": "striv-work"},
+        "subPath": "$(context.pipelineRun.uid)",
+    }
+    for name, task in TASKS.items():
+        claims = [v["persistentVolumeClaim"]["claimName"] for v in task["volumes"] if "persistentVolumeClaim" in v]
+        assert claims == (["striv-cache"] if name.startswith("install-") else []), name
+    for name, task in PIPELINE_TASKS.items():
+        for bound in task.get("workspaces", []):
+            assert bound == {"name": "striv-workspace", "workspace": "striv-workspace"}, name
+
+
+def test_what_a_run_leaves_in_its_folder_goes_when_no_run_can_use_it_any_more() -> None:
+    (container,) = POD_SPECS["prune-work"]["containers"]
+    (minutes,) = [int(v["value"]) for v in container["env"] if v["name"] == "OLDER_THAN_MINUTES"]
+    assert minutes * 60 >= seconds(TEMPLATE["spec"]["timeouts"]["pipeline"]) + 3600
+    assert {
+        v["persistentVolumeClaim"]["claimName"] for v in POD_SPECS["prune-work"]["volumes"] if v["name"] == "work"
+    } == {"striv-work"}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_first_step_waits_for_nobody_since_there_is_no_sidecar(name: str) -> None:
+    (metadata,) = [d["metadata"] for d in DOCUMENTS if d["kind"] == "Task" and d["metadata"]["name"] == name]
+    assert "sidecars" not in TASKS[name]
+    assert metadata["annotations"] == {"tekton.dev/ready": "READY"}
+
+
+def test_no_container_may_fill_the_nodes_disk() -> None:
+    limit = next(d for d in DOCUMENTS if d["kind"] == "LimitRange")["spec"]["limits"][0]
+    assert "ephemeral-storage" in limit["default"]
+    assert limit["defaultRequest"]["ephemeral-storage"] == "0"
+    for name, task in TASKS.items():
+        for step in task["steps"]:
+            own = [
+                v for v in task["volumes"] if v["name"] in {m["name"] for m in step["volumeMounts"]} and "emptyDir" in v
+            ]
+            assert all("sizeLimit" in volume["emptyDir"] for volume in own), name
+            if "home" in {volume["name"] for volume in own}:
+                resources = step["computeResources"]
+                # More than the folder alone may take, or whoever fills it would be told of the wrong limit.
+                assert resources["limits"]["ephemeral-storage"] == "5Gi"
+                assert resources["requests"]["ephemeral-storage"] == "0"
+
+
 def test_only_downloads_are_tried_again() -> None:
     assert {name for name, task in PIPELINE_TASKS.items() if task.get("retries")} == DOWNLOADING
 
@@ -166,7 +217,7 @@ def test_the_tests_wait_for_what_they_need() -> None:
     needed = {"install-backend-dependencies", "write-testing-databases-conf", "deploy-test-dependencies"}
     assert set(PIPELINE_TASKS["test-backend"]["runAfter"]) == needed
     assert PIPELINE_TASKS["test-frontend"]["runAfter"] == ["install-frontend-dependencies"]
-    assert [task["name"] for task in PIPELINE["finally"]] == ["delete-test-dependencies"]
+    assert [task["name"] for task in PIPELINE["finally"]] == ["delete-test-dependencies", "delete-workspace"]
 
 
 def test_no_run_can_use_up_the_time_of_its_tasks_while_finally_works() -> None:
@@ -176,11 +227,13 @@ def test_no_run_can_use_up_the_time_of_its_tasks_while_finally_works() -> None:
         return own + max((longest(before) for before in task.get("runAfter", [])), default=0)
 
     timeouts = {part: seconds(duration) for part, duration in TEMPLATE["spec"]["timeouts"].items()}
-    clean_up = PIPELINE_TASKS["delete-test-dependencies"]
-    assert max(longest(task["name"]) for task in PIPELINE["tasks"]) + seconds(clean_up["timeout"]) < timeouts["tasks"]
+    slowest = max(longest(task["name"]) for task in PIPELINE["tasks"])
     assert timeouts["tasks"] + timeouts["finally"] <= timeouts["pipeline"]
-    assert seconds(clean_up["timeout"]) < timeouts["finally"]
-    assert clean_up["onError"] == "continue"
+    for clean_up in PIPELINE["finally"]:
+        assert slowest + seconds(clean_up["timeout"]) < timeouts["tasks"]
+        assert seconds(clean_up["timeout"]) < timeouts["finally"]
+        assert clean_up["onError"] == "continue"
+        assert "runAfter" not in clean_up
 
 
 @pytest.mark.parametrize("name", ["mysql", "postgres"])
@@ -199,7 +252,6 @@ def test_the_template_fits_the_pipeline() -> None:
     assert {name for name, param in declared.items() if "default" not in param} <= set(given)
     assert TEMPLATE["spec"]["pipelineRef"] == {"name": "deploy-striv"}
     assert [w["name"] for w in TEMPLATE["spec"]["workspaces"]] == [w["name"] for w in PIPELINE["workspaces"]]
-    assert TEMPLATE["metadata"]["annotations"]["tekton.dev/auto-cleanup-pvc"] == "true"
     assert given["repo-url"] == "https://github.com/bittrance/striv"
 
 
@@ -231,11 +283,12 @@ def test_mounted_scripts_exist() -> None:
         for argument in step.get("command", [])
         if argument.startswith("/striv/scripts/")
     }
-    used |= {c.removeprefix("/striv/scripts/") for c in POD_SPECS["prune-cache"]["containers"][0]["command"][2:]}
+    for job in ("prune-cache", "prune-work"):
+        used |= {Path(c).name for c in POD_SPECS[job]["containers"][0]["command"] if c.startswith("/striv/scripts/")}
     assert used == {path.name for path in (STRIV / "scripts").iterdir() if path.suffix in (".py", ".sh")}
 
 
-def test_claims_bound_the_runs_before_any_other_quota_does() -> None:
+def test_the_runs_that_the_receiver_starts_at_once_never_meet_a_quota() -> None:
     def mebibytes(amount: str) -> int:
         number, unit = re.fullmatch(r"(\d+)([MG]i)", amount).groups()  # type: ignore[union-attr]
         return int(number) * (1024 if unit == "Gi" else 1)
@@ -248,9 +301,12 @@ def test_claims_bound_the_runs_before_any_other_quota_does() -> None:
         mebibytes({**c.get("computeResources", {}), **c.get("resources", {})}.get("limits", {}).get("memory", default))
         for c in containers_of_a_run
     ]
-    runs = int(quota["persistentvolumeclaims"]) - 1
+    (runs,) = [trigger.max_active for trigger in RECEIVER.triggers]
+    assert runs
     assert runs * sum(limits) <= mebibytes(quota["limits.memory"])
     assert runs * 2 <= int(quota["count/jobs.batch"])
-    assert runs * 11 <= int(quota["pods"])
-    storage = TEMPLATE["spec"]["workspaces"][0]["volumeClaimTemplate"]["spec"]["resources"]["requests"]["storage"]
-    assert runs * mebibytes(storage) + mebibytes("10Gi") <= mebibytes(quota["requests.storage"])
+    # All tasks, both databases and Tekton's affinity assistant.
+    assert runs * (len(PIPELINE_TASKS) + 3) <= int(quota["pods"])
+    claims = [d["spec"]["resources"]["requests"]["storage"] for d in DOCUMENTS if d["kind"] == "PersistentVolumeClaim"]
+    assert len(claims) == int(quota["persistentvolumeclaims"]) == 2
+    assert sum(mebibytes(claim) for claim in claims) <= mebibytes(quota["requests.storage"])

@@ -11,8 +11,8 @@ import yaml
 
 from tests.e2e.support.cluster import CHECKOUT, ApiError, Cluster, Object, eventually, walk_owners
 from tests.e2e.support.repository import URL
+from tests.e2e.support.work import NAMESPACE, folder_of
 
-NAMESPACE = "striv-ci"
 TEMPLATE = CHECKOUT / "config" / "pipelineruns" / "striv.yaml"
 RUN_LABEL = "striv-receiver.dev/pipeline-run-uid"
 CLEAN_SECONDS = 30
@@ -155,7 +155,10 @@ class Run:
         return (datetime.fromisoformat(run["status"]["completionTime"]) - created).total_seconds()
 
     def leftovers(self) -> list[str]:
-        """Name what the run has left in the namespace: everything but pods that have ended and keep their logs."""
+        """Name what the run has left in the namespace: everything but pods that have ended and keep their logs.
+
+        What it has left in its folder of the work claim is said by work_left.
+        """
         selector = f"{RUN_LABEL}={self.uid}"
         left = []
         for path in (
@@ -174,12 +177,19 @@ class Run:
         left += [f"pods/{p['metadata']['name']}" for p in pods if p["status"].get("phase") in ("Pending", "Running")]
         return left
 
-    def expect_clean(self, seconds: float = CLEAN_SECONDS) -> None:
-        """Wait until nothing of the run is left; fail after so many seconds with what is."""
+    def work_left(self) -> list[str]:
+        """Name what is in the run's folder of the work claim, which itself may stay."""
+        return [f"striv-work/{self.uid}/{name}" for name in folder_of(self.uid) or []]
+
+    def expect_clean(self, seconds: float = CLEAN_SECONDS, *, finally_ran: bool = True) -> None:
+        """Wait until nothing of the run is left; fail after so many seconds with what is.
+
+        Its folder of the work claim is emptied by `finally` and otherwise only by the hourly clean-up.
+        """
         last: list[str] = []
 
         def clean() -> bool:
-            last[:] = self.leftovers()
+            last[:] = self.leftovers() + (self.work_left() if finally_ran else [])
             return not last
 
         try:

@@ -1,4 +1,4 @@
-# Names the folders of the cache that a run may write and read. A hash, since a branch may hold any character; the
+# Names the folders of the cache that a run may write and read, then runs the command that it is given. A hash, since a branch may hold any character; the
 # prefix tells prune_cache.py which folders are for one run only.
 set -eu
 
@@ -14,3 +14,4 @@ scope() {
 
 scope "$BRANCH" > "$CACHE_SCOPE_RESULT"
 scope "$PROTECTED_BRANCH" > "$PROTECTED_CACHE_SCOPE_RESULT"
+exec "$@"

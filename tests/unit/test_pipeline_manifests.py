@@ -265,6 +265,22 @@ def test_each_task_of_the_pipeline_gets_what_it_declares(name: str) -> None:
     assert bound == {workspace["name"] for workspace in task.get("workspaces", [])}
 
 
+def test_five_runs_at_once_find_room_for_their_tests_on_two_cores_whatever_they_hold() -> None:
+    """What a run holds all the time and what its tests need: more runs than fit would wait for each other."""
+
+    def millicores(container: dict[str, Any]) -> int:
+        resources = {**container.get("computeResources", {}), **container.get("resources", {})}
+        return int(resources.get("requests", {}).get("cpu", "10m").removesuffix("m"))
+
+    databases = sum(millicores(POD_SPECS[kind]["containers"][0]) for kind in ("mysql", "postgres"))
+    most = max(sum(millicores(step) for step in TASKS[name]["steps"]) for name in ("test-backend", "test-frontend"))
+    affinity_assistant = 50
+    (runs,) = [trigger.max_active for trigger in RECEIVER.triggers]
+    assert runs
+    # The rest is what a cluster's own pods request, Tekton's among them.
+    assert runs * (databases + 2 * most + affinity_assistant) <= 2000 * 0.7
+
+
 def test_kustomize_takes_every_file() -> None:
     kustomization = yaml.safe_load((STRIV / "kustomization.yaml").read_text())
     listed = set(kustomization["resources"]) | set(kustomization["configurations"]) | {"kustomization.yaml"}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.support.scripts import SCRIPTS
+from tests.support.needs import need_root
 
 UID, OTHER_UID = "0a000000-0000-0000-0000-000000000001", "0b000000-0000-0000-0000-000000000002"
 TASKS_USER = 65532
@@ -139,8 +140,7 @@ def test_the_hourly_clean_up_deletes_old_folders_of_runs_and_nothing_else(work: 
 
 
 def test_a_folder_that_cannot_be_emptied_does_not_keep_the_others_from_it(work: Path) -> None:
-    if not is_root():
-        pytest.skip("only root can make a folder that the tasks' user may not empty")
+    need_root("make a folder that the tasks' user may not empty")
     hopeless, other = folder_of(work, UID), folder_of(work, OTHER_UID)
     (hopeless / "roots").mkdir(mode=0o700)
     (hopeless / "roots" / "file").touch()

@@ -1,6 +1,7 @@
 """Every file of k8s/ and config/ is accepted by the real API server, with Tekton's admission, as it would be for a user."""
 
 import copy
+import json
 import os
 import shutil
 import subprocess
@@ -119,10 +120,9 @@ def test_the_old_pipelinerun_with_serviceaccountnames_is_refused(namespaces: Con
 
 def test_rights_of_rbac_v1beta1_are_refused(namespaces: ControlPlane) -> None:
     for kind in ("Role", "RoleBinding"):
-        old = (
-            f"{{apiVersion: rbac.authorization.k8s.io/v1beta1, kind: {kind}, metadata: {{name: x, namespace: {RUNS}}}}}"
-        )
-        result = kubectl(namespaces, "create", "--dry-run=server", "-f", "-", stdin=old)
+        metadata = {"name": "x", "namespace": RUNS}
+        old = {"apiVersion": "rbac.authorization.k8s.io/v1beta1", "kind": kind, "metadata": metadata}
+        result = kubectl(namespaces, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(old))
 
         assert result.returncode != 0
         assert f'no matches for kind "{kind}" in version "rbac.authorization.k8s.io/v1beta1"' in result.stderr

@@ -165,10 +165,10 @@ def scopes(folder: Path, *, branch: str, repository: str, protected: str = "mast
         "PROTECTED_BRANCH": protected,
         "PIPELINE_RUN_UID": "0a-uid",
         "CACHE_SCOPE_RESULT": str(folder / "own"),
-        "PROTECTED_CACHE_SCOPE_RESULT": str(folder / "protected"),
+        "STATE": str(folder),
     }
     subprocess.run(["sh", str(SCRIPTS / "cache_scopes.sh")], env=environment, check=True, cwd="/")
-    return (folder / "own").read_text(), (folder / "protected").read_text()
+    return (folder / "own").read_text(), (folder / "protected-cache-scope").read_text()
 
 
 def test_the_protected_branch_has_its_own_scope_as_the_protected_one(tmp_path: Path) -> None:

@@ -133,24 +133,58 @@ def test_what_the_commit_executes_sees_neither_cache_nor_token() -> None:
     seen = []
     for name, task in TASKS.items():
         for step in task["steps"]:
-            mounts = {mount["name"]: mount for mount in step.get("volumeMounts", [])}
+            mounts = {mount["name"] for mount in step.get("volumeMounts", [])}
             if step["name"] in PROGRAMS_OF_THE_COMMIT:
                 seen.append((name, step["name"]))
-                assert not {"cache", "api"} & set(mounts)
-                assert "state" not in mounts or mounts["state"]["readOnly"] is True
+                assert not {"cache", "api", "state"} & mounts
             elif "cache" in mounts:
                 assert step["command"] == ["python3", "-I", "/striv/scripts/dependency_cache.py"]
     assert len(seen) == 4
 
 
-def test_a_step_mounts_only_its_own_and_the_protected_folder_of_the_cache() -> None:
-    for task in TASKS.values():
-        for step in task["steps"]:
-            for mount in step.get("volumeMounts", []):
-                if mount["name"] == "cache":
-                    own = mount["subPath"] == "$(params.cache-scope)" and mount["mountPath"].endswith("/own")
-                    protected = mount["subPath"] == "$(params.protected-cache-scope)" and mount["readOnly"] is True
-                    assert own or protected, mount
+def test_a_step_writes_its_own_folder_of_the_cache_alone_and_reads_more_only_where_nothing_of_the_commit_runs() -> None:
+    mounts = {
+        (name, step["name"]): mount
+        for name, task in TASKS.items()
+        for step in task["steps"]
+        for mount in step.get("volumeMounts", [])
+        if mount["name"] == "cache"
+    }
+    whole = mounts.pop(("checkout", "restore"))
+    assert whole["readOnly"] is True
+    assert not {step["name"] for step in TASKS["checkout"]["steps"]} & set(PROGRAMS_OF_THE_COMMIT)
+    assert {task for task, _ in mounts} == {"install-frontend-dependencies", "install-backend-dependencies"}
+    assert {mount["subPath"] for mount in mounts.values()} == {"$(params.cache-scope)"}
+
+
+def test_what_came_from_the_cache_is_not_installed_again() -> None:
+    for name, kind in (("install-frontend-dependencies", "node-modules"), ("install-backend-dependencies", "venv")):
+        (when,) = PIPELINE_TASKS[name]["when"]
+        # Installed as well where the cache has no answer.
+        assert when == {
+            "input": f"$(tasks.checkout.results.{kind}-restored)",
+            "operator": "notin",
+            "values": ["true"],
+        }
+        key = next(param["value"] for param in PIPELINE_TASKS[name]["params"] if param["name"] == "key")
+        assert key == f"$(tasks.checkout.results.{kind}-key)"
+    assert {name for name, task in PIPELINE_TASKS.items() if "when" in task} == {
+        "install-frontend-dependencies",
+        "install-backend-dependencies",
+    }
+
+
+def test_the_cache_is_asked_with_the_images_that_install_and_test() -> None:
+    """The versions of Node and Python decide on the key."""
+
+    def image(task: str, step: str) -> str:
+        (found,) = [each["image"] for each in TASKS[task]["steps"] if each["name"] == step]
+        return str(found)
+
+    assert image("checkout", "restore") == image("install-frontend-dependencies", "npm-ci")
+    assert image("checkout", "restore") == image("test-frontend", "test")
+    assert image("checkout", "checkout") == image("install-backend-dependencies", "pip-install")
+    assert image("checkout", "checkout") == image("test-backend", "test")
 
 
 def test_a_branch_comes_before_the_variables_that_its_name_could_expand_to() -> None:
@@ -170,7 +204,7 @@ def test_a_run_works_in_its_own_folder_of_the_work_claim_and_no_task_sees_more_o
     }
     for name, task in TASKS.items():
         claims = [v["persistentVolumeClaim"]["claimName"] for v in task["volumes"] if "persistentVolumeClaim" in v]
-        assert claims == (["striv-cache"] if name.startswith("install-") else []), name
+        assert claims == (["striv-cache"] if name == "checkout" or name.startswith("install-") else []), name
     for name, task in PIPELINE_TASKS.items():
         for bound in task.get("workspaces", []):
             assert bound == {"name": "striv-workspace", "workspace": "striv-workspace"}, name

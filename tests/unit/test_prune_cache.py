@@ -26,7 +26,7 @@ def age(path: Path, days: float) -> None:
 
 def prune(folder: Path, *, limit: int = 10**6) -> set[str]:
     """Prune and return the names of what was deleted."""
-    deleted = prune_cache.prune(folder=folder, unused_seconds=14 * DAY, limit_bytes=limit, now=NOW)
+    deleted = prune_cache.prune(folder=folder, most_seconds=14 * DAY, limit_bytes=limit, now=NOW)
     assert not any(path.exists() for path in deleted)
     return {path.name for path in deleted}
 

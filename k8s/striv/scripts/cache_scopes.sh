@@ -13,5 +13,7 @@ scope() {
 }
 
 scope "$BRANCH" > "$CACHE_SCOPE_RESULT"
-scope "$PROTECTED_BRANCH" > "$PROTECTED_CACHE_SCOPE_RESULT"
+scope "$PROTECTED_BRANCH" > "$STATE/protected-cache-scope"
+# The step that asks for it has an image without this Python.
+python3 --version > "$STATE/python-version"
 exec "$@"

@@ -1,14 +1,16 @@
 # ruff: noqa: INP001, T201 - pods mount single files, whose output is the task's log
 """Keep installed dependencies between runs, as archives that are complete or absent.
 
-`restore` unpacks the archive that fits the key files into FOLDER/NAME and marks that it did; `save` stores FOLDER/NAME
-after an installation. An archive is written under a temporary name and renamed: readers see whole archives only, any
-number of runs may write at once, and one that is killed leaves a temporary file that the next one removes.
+`restore` unpacks the archives that fit a commit and says for each kind whether it did; `save` stores one kind after an
+installation. An archive is written under a temporary name and renamed: readers see whole archives only, any number of runs
+may write at once, and one that is killed leaves a temporary file that the next one removes.
 
-The cache only saves time: whatever is wrong with it is printed, and the task goes on without it.
+The cache only saves time: whatever is wrong with it is printed, and the run installs instead.
 """
 
 import argparse
+import concurrent.futures
+import dataclasses
 import datetime as dt
 import hashlib
 import os
@@ -20,20 +22,46 @@ import sys
 import time
 from pathlib import Path
 
-FORMAT = "1"
+FORMAT = "2"
 KEEP_ARCHIVES = 2
 ABANDONED_SECONDS = 3600
 END_BYTES = 1024
+CONSTRAINTS = "/striv/constraints/constraints.txt"
 
 
-def compute_key(*, name: str, version: str, week: str, files: list[Path]) -> str:
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A folder of installed dependencies, and what decides on its content."""
+
+    name: str
+    parent: str
+    """Relative to the workspace."""
+    key_files: tuple[str, ...]
+    """Relative to the workspace, or absolute."""
+    is_weekly: bool
+    """Requirements without versions mean something else next week."""
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("node_modules", "source", ("source/package.json", "source/package-lock.json", "source/.npmrc"), False),
+        Kind("venv", ".", ("source/requirements.txt", "source/requirements-dev.txt", CONSTRAINTS), True),
+    )
+}
+
+
+def compute_key(kind: Kind, *, version: str, week: str, files: list[Path]) -> str:
     """Hash everything that the installed files depend on: the tool, the machine, the week and the key files."""
     digest = hashlib.sha256()
-    for part in (FORMAT, name, version, platform.machine(), week):
+    for part in (FORMAT, kind.name, version, platform.machine(), week if kind.is_weekly else ""):
         digest.update(part.encode() + b"\0")
     for file in files:
-        content = file.read_bytes() if file.is_file() else b""
-        digest.update(f"{file.name} {len(content)} {file.is_file()}\0".encode() + content)
+        if file.is_file():
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+        # Fewer bytes than a digest: no content is the same as no file.
+        digest.update(f"{file.name}\0".encode())
     return digest.hexdigest()[:40]
 
 
@@ -72,7 +100,8 @@ def restore(*, folder: Path, name: str, key: str, scopes: list[Path]) -> Path | 
     """Unpack the first archive of that key; return it, or None when no scope has a usable one."""
     for scope in scopes:
         archive = scope / f"{name}-{key}.tar"
-        if not archive.is_file():
+        # A link could lead into another branch's folder, which is mounted too.
+        if archive.is_symlink() or not archive.is_file():
             continue
         if not has_end(archive):
             print(f"cache: {archive} has no end", flush=True)
@@ -82,8 +111,6 @@ def restore(*, folder: Path, name: str, key: str, scopes: list[Path]) -> Path | 
         except (OSError, subprocess.CalledProcessError) as error:
             print(f"cache: {archive} is not usable: {error}", flush=True)
             continue
-        if os.access(archive, os.W_OK):
-            os.utime(archive)  # prune_cache.py goes by the time of the last use
         return archive
     return None
 
@@ -115,48 +142,76 @@ def modified(path: Path) -> float:
         return 0.0
 
 
-def main(arguments: list[str]) -> None:
-    """Run one of the two commands; print what happened."""
-    parser = argparse.ArgumentParser(description="Keep installed dependencies between runs.")
-    parser.add_argument("command", choices=["restore", "save"])
-    parser.add_argument("--name", required=True, help="what is kept: a folder inside FOLDER")
-    parser.add_argument("--folder", required=True, type=Path)
-    parser.add_argument("--version-of", help="the program whose version is part of the key")
-    parser.add_argument("--key-file", action="append", default=[], help="relative to FOLDER, or absolute")
-    parser.add_argument(
-        "--weekly", action="store_true", help="forget after the week: for requirements without versions"
-    )
-    parser.add_argument("--cache", type=Path, default=Path("/striv/cache"), help="has own/ and protected/")
-    parser.add_argument("--state", type=Path, default=Path("/striv/state"), help="handed from restore to save")
-    parser.add_argument("--limit-mebibytes", type=int, default=1024, help="what one archive may take")
-    given = parser.parse_args(arguments)
+def result_of(kind: Kind, what: str) -> Path:
+    """Return the file of a result of the Task: $NODE_MODULES_KEY and so on."""
+    return Path(os.environ[f"{kind.name.upper()}_{what}"])
+
+
+def restore_kind(kind: Kind, *, version: str, given: argparse.Namespace) -> None:
+    """Restore one kind and write its results; print what happened."""
     started = time.monotonic()
-    if given.command == "restore":
-        version = subprocess.run([given.version_of, "--version"], check=True, capture_output=True, text=True, cwd="/")
+    try:
         year, week, _ = dt.datetime.now(dt.UTC).isocalendar()
-        key = compute_key(
-            name=given.name,
-            version=version.stdout.strip(),
-            week=f"{year}-{week}" if given.weekly else "",
-            files=[given.folder / file for file in given.key_file],
-        )
-        (given.state / "key").write_text(key)
-        scopes = [given.cache / "own", given.cache / "protected"]
-        archive = restore(folder=given.folder, name=given.name, key=key, scopes=scopes)
-        if archive:
-            (given.state / "restored").touch()
-        print(f"cache: {archive or 'nothing'} for {given.name} in {time.monotonic() - started:.1f} s")
-    elif (given.state / "restored").exists():
-        print(f"cache: {given.name} came from it and is not stored again")
+        files = [given.workspace / file for file in kind.key_files]
+        key = compute_key(kind, version=version, week=f"{year}-{week}", files=files)
+        result_of(kind, "KEY").write_text(key)
+        scopes = [given.cache / file.read_text() for file in given.scope_file]
+        archive = restore(folder=given.workspace / kind.parent, name=kind.name, key=key, scopes=scopes)
+    except OSError as error:
+        print(f"cache: not used for {kind.name}: {error}", flush=True)
+        return
+    if archive:
+        result_of(kind, "RESTORED").write_text("true")
+    print(f"cache: {archive or 'nothing'} for {kind.name} in {time.monotonic() - started:.1f} s", flush=True)
+
+
+def restore_all(given: argparse.Namespace) -> None:
+    """Restore every kind at the same time: unpacking one waits for the disk more than for the processor."""
+    for kind in KINDS.values():
+        # Whatever happens below, the Pipeline finds its results.
+        result_of(kind, "KEY").touch()
+        result_of(kind, "RESTORED").write_text("false")
+    node = subprocess.run(["node", "--version"], check=True, capture_output=True, text=True, cwd="/").stdout.strip()
+    versions = {"node_modules": node, "venv": given.python_version_file.read_text().strip()}
+    with concurrent.futures.ThreadPoolExecutor(len(KINDS)) as pool:
+        for done in [pool.submit(restore_kind, KINDS[name], version=v, given=given) for name, v in versions.items()]:
+            done.result()
+
+
+def save_kind(given: argparse.Namespace) -> None:
+    """Store what was installed."""
+    started = time.monotonic()
+    kind, key = KINDS[given.kind], os.environ["KEY"]
+    if not key:
+        print(f"cache: {kind.name} has no key and is not stored")
+        return
+    limit_bytes = given.limit_mebibytes * 2**20
+    save(folder=given.workspace / kind.parent, name=kind.name, key=key, scope=given.cache, limit_bytes=limit_bytes)
+    print(f"cache: stored {kind.name} in {time.monotonic() - started:.1f} s")
+
+
+def main(arguments: list[str]) -> None:
+    """Run one of the two commands."""
+    parser = argparse.ArgumentParser(description="Keep installed dependencies between runs.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    restoring = commands.add_parser(
+        "restore", help="$NODE_MODULES_KEY, $VENV_RESTORED and so on name the results' files"
+    )
+    restoring.add_argument(
+        "--scope-file", action="append", type=Path, required=True, help="names a folder of the cache"
+    )
+    restoring.add_argument("--python-version-file", type=Path, required=True)
+    saving = commands.add_parser("save", help="$KEY is the key")
+    saving.add_argument("--kind", choices=list(KINDS), required=True)
+    saving.add_argument("--limit-mebibytes", type=int, default=1024, help="what one archive may take")
+    for command in (restoring, saving):
+        command.add_argument("--workspace", required=True, type=Path)
+        command.add_argument("--cache", type=Path, default=Path("/striv/cache"))
+    given = parser.parse_args(arguments)
+    if given.command == "restore":
+        restore_all(given)
     else:
-        save(
-            folder=given.folder,
-            name=given.name,
-            key=(given.state / "key").read_text(),
-            scope=given.cache / "own",
-            limit_bytes=given.limit_mebibytes * 2**20,
-        )
-        print(f"cache: stored {given.name} in {time.monotonic() - started:.1f} s")
+        save_kind(given)
 
 
 if __name__ == "__main__":

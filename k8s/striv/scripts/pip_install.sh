@@ -1,10 +1,6 @@
-# Makes the virtual environment of the tests, unless the step before took it from the cache.
+# Makes the virtual environment of the tests.
 set -eu
 
-if [ -e /striv/state/restored ]; then
-  echo "the virtual environment comes from the cache"
-  exit 0
-fi
 python3 -m venv --clear "$VENV"
 cd "$SOURCE"
 "$VENV/bin/python" -m pip install --progress-bar=off -r requirements-dev.txt pytest

@@ -1,8 +1,8 @@
 # ruff: noqa: INP001, T201 - pods mount single files, whose output is the task's log
-"""Delete what runs no longer use from the cache of dependencies.
+"""Delete what has grown old in the cache of dependencies; the next run that needs it installs it anew.
 
-Goes by the time of last use: archives unused for a while, then the oldest until the rest fits, leftovers of killed runs,
-and folders that have been empty for a day. Folders named run-… belong to runs without a branch and last a day.
+Archives stored longer ago than a while go, then the oldest until the rest fits, leftovers of killed runs, and folders that
+have been empty for a day. Folders named run-… belong to runs without a branch and last a day.
 """
 
 import argparse
@@ -24,15 +24,15 @@ def is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def choose(*, folder: Path, unused_seconds: float, limit_bytes: int, now: float) -> list[Path]:
-    """Return the files to delete: unused, abandoned by a killed run, or the oldest of too many."""
+def choose(*, folder: Path, most_seconds: float, limit_bytes: int, now: float) -> list[Path]:
+    """Return the files to delete: old, abandoned by a killed run, or the oldest of too many."""
     chosen = []
     total = 0
     kept = []
     for file in folder.glob("*/*"):
         if is_folder(file):
             continue
-        if is_old(file, now, DAY_SECONDS if file.suffix == ".partial" else unused_seconds):
+        if is_old(file, now, DAY_SECONDS if file.suffix == ".partial" else most_seconds):
             chosen.append(file)
         else:
             kept.append(file)
@@ -45,7 +45,7 @@ def choose(*, folder: Path, unused_seconds: float, limit_bytes: int, now: float)
     return chosen
 
 
-def prune(*, folder: Path, unused_seconds: float, limit_bytes: int, now: float) -> list[Path]:
+def prune(*, folder: Path, most_seconds: float, limit_bytes: int, now: float) -> list[Path]:
     """Delete what is too old or too much below FOLDER and return it."""
     runs = [scope for scope in folder.glob("run-*") if is_old(scope, now, DAY_SECONDS)]
     for scope in runs:
@@ -58,7 +58,7 @@ def prune(*, folder: Path, unused_seconds: float, limit_bytes: int, now: float) 
     planted = [path for path in folder.glob("*/*") if is_folder(path)]
     for path in planted:
         shutil.rmtree(path, ignore_errors=True)
-    files = choose(folder=folder, unused_seconds=unused_seconds, limit_bytes=limit_bytes, now=now)
+    files = choose(folder=folder, most_seconds=most_seconds, limit_bytes=limit_bytes, now=now)
     for file in files:
         file.unlink(missing_ok=True)
     return [*runs, *empty, *planted, *files]
@@ -66,14 +66,14 @@ def prune(*, folder: Path, unused_seconds: float, limit_bytes: int, now: float) 
 
 def main(arguments: list[str]) -> None:
     """Prune by the command line and print what was deleted."""
-    parser = argparse.ArgumentParser(description="Delete what runs no longer use from the cache.")
+    parser = argparse.ArgumentParser(description="Delete what has grown old in the cache.")
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--unused-days", type=float, required=True)
+    parser.add_argument("--most-days", type=float, required=True)
     parser.add_argument("--limit-mebibytes", type=int, required=True)
     given = parser.parse_args(arguments)
     deleted = prune(
         folder=given.folder,
-        unused_seconds=given.unused_days * DAY_SECONDS,
+        most_seconds=given.most_days * DAY_SECONDS,
         limit_bytes=given.limit_mebibytes * 2**20,
         now=time.time(),
     )

@@ -21,7 +21,7 @@ def journal() -> None:
     """Look after the journal's database."""
 
 
-@journal.command(epilog="Example: receiver journal migrate --serve-role receiver_serve --work-role receiver_work")
+@journal.command(epilog="\b\nExample: receiver journal migrate --serve-role receiver_serve --work-role receiver_work")
 @click.option("--serve-role", metavar="ROLE", help="PostgreSQL: give this role what `serve` needs, and no more.")
 @click.option("--work-role", metavar="ROLE", help="PostgreSQL: give this role what `work` needs, and no more.")
 @click.pass_obj
@@ -54,7 +54,7 @@ def backup(context: Context, file: Path) -> None:
 
 
 @journal.command(
-    epilog="Example: receiver journal copy sqlite:////var/lib/receiver/journal.db postgresql+psycopg://receiver@db/receiver"
+    epilog="\b\nExample: receiver journal copy sqlite:////var/lib/receiver/journal.db postgresql+psycopg://receiver@db/receiver"
 )
 @click.argument("source")
 @click.argument("target")

@@ -23,6 +23,13 @@ Exit codes:
   3  `check` found something that would not work; `send` was refused
 """
 
+_HELP = """Turn GitHub pushes into Tekton PipelineRuns: never lost, never doubled, never forged.
+
+\b
+Try it:   receiver --config config/receiver.yaml check --offline
+          receiver explain push.json
+          receiver run
+"""
 
 _MODULES = {
     "serve": "serve",
@@ -48,6 +55,7 @@ class _Commands(UserDict[str, Any]):
 
 @click.group(
     commands=_Commands(_MODULES),
+    help=_HELP,
     epilog=_EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -65,13 +73,7 @@ class _Commands(UserDict[str, Any]):
 )
 @click.pass_context
 def receiver(context: click.Context, config: Path) -> None:
-    r"""Turn GitHub pushes into Tekton PipelineRuns: never lost, never doubled, never forged.
-
-    \b
-    Try it:   receiver --config config/receiver.yaml check --offline
-              receiver explain push.json
-              receiver run
-    """
+    """Remember where the configuration is, for whichever subcommand follows."""
     context.obj = Context(config=config, environment=dict(os.environ))
 
 

@@ -18,7 +18,7 @@ _TIMEOUT_SECONDS = 10
 
 
 @click.command(
-    epilog="Example: receiver send push.json --url http://127.0.0.1:8000/webhook --secret-file config/secrets/github"
+    epilog="\b\nExample: receiver send push.json --url http://127.0.0.1:8000/webhook --secret-file config/secrets/github"
 )
 @click.argument("payload", type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
 @click.option("--url", required=True, help="The webhook's address.")

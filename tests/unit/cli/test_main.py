@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
 
 from receiver import __version__
 from receiver.cli.main import receiver
-from receiver.settings.document import parse_document, read_document
 from tests.support.folders import write_folder
 from tests.unit.cli.conftest import Run
 
@@ -42,6 +39,7 @@ def test_every_command_explains_itself(run: Run, path: tuple[str, ...], flag: st
     done = run(*path, flag)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"Usage: {' '.join(('receiver', *path))} ")
+    assert "\\b" not in done.out
     assert len(str(ALL[path].help).split()) > 4
     for parameter in ALL[path].params:
         if isinstance(parameter, click.Option):
@@ -70,6 +68,22 @@ def test_the_commands_that_need_arguments_have_an_example() -> None:
         if any(isinstance(parameter, click.Argument) and parameter.required for parameter in command.params)
     }
     assert needing <= EXAMPLES.keys() | {path for path in needing if path[:-1] in EXAMPLES}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=" ".join)
+def test_every_example_can_be_copied_as_one_line(run: Run, path: tuple[str, ...]) -> None:
+    example = str(EXAMPLES[path]).removeprefix("\b\n")
+    assert example in [line.strip() for line in run(*path, "--help").out.splitlines()]
+
+
+def test_each_command_to_try_stands_on_a_line_of_its_own(run: Run) -> None:
+    text = run("--help").out.partition("Try it:")[2].partition("\n\n")[0]
+    tried = [line.strip() for line in text.splitlines()]
+    assert tried == [
+        "receiver --config config/receiver.yaml check --offline",
+        "receiver explain push.json",
+        "receiver run",
+    ]
 
 
 def test_the_help_names_the_exit_codes(run: Run) -> None:
@@ -206,96 +220,3 @@ def test_a_backup_of_nothing_or_of_postgresql_says_what_to_do(run: Run, tmp_path
     done = run("-c", file, "journal", "backup", "copy.db")
     assert (done.code, "pg_dump --format=custom" in done.err, "hunter2" in done.err) == (2, True, False)
     assert not (tmp_path / "copy.db").exists()
-
-
-# -- schema ------------------------------------------------------------------------------------------------------------
-
-KINDS: dict[str, type | tuple[type, ...]] = {
-    "object": dict,
-    "array": list,
-    "string": str,
-    "integer": int,
-    "number": (int, float),
-    "boolean": bool,
-    "null": type(None),
-}
-KEYWORDS = {
-    "$schema", "$ref", "$defs", "title", "description", "default", "type", "properties", "required",
-    "additionalProperties", "anyOf", "items", "minItems", "pattern", "minimum", "maximum", "exclusiveMinimum",
-}  # fmt: skip
-
-
-def problems(schema: dict[str, Any], value: Any, root: dict[str, Any], path: str = "$") -> list[str]:
-    """Validate by the keywords that our schema uses; any other keyword is a problem itself."""
-    found = [f"{path}: keyword {name}" for name in schema.keys() - KEYWORDS]
-    if "$ref" in schema:
-        target = root["$defs"][schema["$ref"].removeprefix("#/$defs/")]
-        return found + problems(target, value, root, path)
-    if "anyOf" in schema:
-        tried = [problems(option, value, root, path) for option in schema["anyOf"]]
-        return found + ([] if [] in tried else min(tried, key=len))
-    kind = schema.get("type")
-    if kind and (not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind != "boolean")):
-        return [*found, f"{path}: {value!r} is no {kind}"]
-    checks: dict[str, Callable[[Any], Any]] = {
-        "pattern": lambda limit: re.search(limit, value),
-        "minimum": lambda limit: value >= limit,
-        "maximum": lambda limit: value <= limit,
-        "exclusiveMinimum": lambda limit: value > limit,
-        "minItems": lambda limit: len(value) >= limit,
-    }
-    found += [f"{path}: {name}" for name, holds in checks.items() if name in schema and not holds(schema[name])]
-    if isinstance(value, list) and "items" in schema:
-        found += [each for item in value for each in problems(schema["items"], item, root, f"{path}[]")]
-    if isinstance(value, dict):
-        found += [f"{path}: no {name}" for name in schema.get("required", ()) if name not in value]
-        known = schema.get("properties", {})
-        rest = schema.get("additionalProperties", True)
-        for name, inner in value.items():
-            if name in known:
-                found += problems(known[name], inner, root, f"{path}.{name}")
-            elif rest is False:
-                found.append(f"{path}: {name}")
-            elif isinstance(rest, dict):
-                found += problems(rest, inner, root, f"{path}.{name}")
-    return found
-
-
-@pytest.fixture
-def schema(run: Run) -> dict[str, Any]:
-    """What `receiver schema` prints."""
-    done = run("schema")
-    assert done.code == 0
-    printed: dict[str, Any] = json.loads(done.out)
-    return printed
-
-
-def test_the_schema_takes_the_documented_example(schema: dict[str, Any]) -> None:
-    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert schema["title"] == "receiver.yaml"
-    assert problems(schema, read_document(CONFIG).value, schema) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("{}", "$: no triggers"),
-        ("triggers: []", "$.triggers: minItems"),
-        ("serv: {}\ntriggers: [x]", "$: serv"),
-        ("serve: {max_body_bytes: 25MB}\ntriggers: [x]", "$.serve.max_body_bytes: '25MB' is no integer"),
-        ("serve: {body_timeout_seconds: 0}\ntriggers: [x]", "$.serve.body_timeout_seconds: exclusiveMinimum"),
-        ("log: {level: loud}\ntriggers: [x]", "$.log.level: pattern"),
-        (
-            "triggers: [{name: x, repository: a/b, on: {push: {branch: x}}, template: y}]",
-            "$.triggers[].on.push: branch",
-        ),
-    ],
-)
-def test_the_schema_refuses_what_the_receiver_refuses(schema: dict[str, Any], text: str, problem: str) -> None:
-    assert problem in problems(schema, parse_document(text, file="x").value, schema)
-
-
-def test_the_schema_describes_every_section(schema: dict[str, Any]) -> None:
-    for name, definition in schema["$defs"].items():
-        assert definition["additionalProperties"] is False, name
-        assert definition["description"], name

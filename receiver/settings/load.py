@@ -109,8 +109,8 @@ def _explained(document: Document, message: str) -> SettingsError:
 def _in_words(problem: str) -> str:
     """Return msgspec's words, a regular expression replaced by what it stands for."""
     for place in _places(settings_schema()):
-        if "pattern" in place and "description" in place and problem.endswith(f" matching regex {place['pattern']!r}"):
-            return f"has to be {place['description']}"
+        if "pattern" in place and problem.endswith(f" matching regex {place['pattern']!r}"):
+            return f"has to be {place['title']}"
     return problem[0].lower() + problem[1:]
 
 

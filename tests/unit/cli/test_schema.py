@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,22 @@ def test_the_schema_refuses_what_the_receiver_refuses(schema: dict[str, Any], te
     assert problem in problems(schema, parse_document(text, file="x").value, schema)
 
 
-def test_the_schema_describes_every_section(schema: dict[str, Any]) -> None:
-    for name, definition in schema["$defs"].items():
-        assert definition["additionalProperties"] is False, name
-        assert definition["description"], name
+def test_the_schema_describes_every_section_and_every_property(schema: dict[str, Any]) -> None:
+    for name, section in {**schema["$defs"], "the file": schema}.items():
+        assert section["additionalProperties"] is False, name
+        assert section is schema or section["description"], name
+        for key, place in section["properties"].items():
+            target = schema["$defs"][place["$ref"].removeprefix("#/$defs/")] if "$ref" in place else place
+            assert target.get("description"), f"{name}.{key}"
+
+
+def test_the_schema_says_in_words_what_a_pattern_does(schema: dict[str, Any]) -> None:
+    def places(value: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(value, dict):
+            yield value
+        for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            yield from places(inner)
+
+    patterns = [place for place in places(schema) if isinstance(place.get("pattern"), str)]
+    assert len(patterns) > 5
+    assert [place["pattern"] for place in patterns if not place.get("title")] == []

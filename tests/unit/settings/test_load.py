@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,7 @@ import pytest
 from receiver.core.triggers import compile_triggers
 from receiver.errors import SettingsError
 from receiver.serve.secrets import SecretFiles
-from receiver.settings import ENVIRONMENT_PREFIX, Settings, load_settings, settings_schema
-from receiver.settings.document import read_document
+from receiver.settings import ENVIRONMENT_PREFIX, Settings, load_settings
 from tests.support.folders import settings_in, trigger, write_folder
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -90,6 +87,10 @@ def test_the_good_file_of_these_tests_is_good(tmp_path: Path) -> None:
         ("serve:", "serve:\n  listen: localhost:65536", 2, ["`serve.listen`", "host:port"]),
         ("serve:", "serve:\n  body_timeout_seconds: 0", 2, ["`serve.body_timeout_seconds`", "> 0"]),
         ("serve:", "serve:\n  path: webhook", 2, ["`serve.path`: has to be the path of a URL"]),
+        ("serve:", "serve:\n  path: //webhook", 2, ["`serve.path`: has to be the path of a URL", "without `//`"]),
+        ("serve:", "serve:\n  path: /hooks//github", 2, ["`serve.path`: has to be the path of a URL"]),
+        ("serve:", "serve:\n  path: /healthz", 2, ["`serve.path`", "neither /healthz nor /readyz"]),
+        ("serve:", "serve:\n  path: /readyz", 2, ["`serve.path`", "neither /healthz nor /readyz"]),
         ("serve:", "log: {level: loud}\nserve:", 1, ["`log.level`: has to be debug, info, warning or error"]),
         ("run.yaml", "runs/none.yaml", 11, ["the template", "runs/none.yaml does not exist", "receiver.yaml's folder"]),
         ("- main", '- "ma[in"', 9, ["branches: pattern 'ma[in', character 3", "`[` is never closed"]),
@@ -136,6 +137,11 @@ def test_a_wrong_setting_is_refused_with_file_line_and_hint(
     error = refused(file)
     assert str(error).startswith(f"{file}:{line}: "), str(error)
     assert [word for word in words if word not in str(error)] == [], str(error)
+
+
+@pytest.mark.parametrize("path", ["/", "/hooks/github", "/hooks/", "/healthz/webhook", "/healthzz"])
+def test_any_other_path_of_a_url_can_be_the_webhooks(tmp_path: Path, path: str) -> None:
+    assert settings_in(tmp_path, serve={"path": path}).serve.path == path
 
 
 @pytest.mark.parametrize(("text", "words"), [("", "mapping"), ("[]", "mapping"), ("triggers: []", "length >= 1")])
@@ -241,6 +247,7 @@ def test_the_environment_overrides_scalars_of_every_kind(tmp_path: Path) -> None
         ("SERVE__MAX_BODY_BYTES", "many", "is not usable: expected `int`"),
         ("SERVE__MAX_BODY_BYTES", "1", "is not usable: expected `int` >= 1024"),
         ("SERVE__LISTEN", "here", "is not usable: has to be host:port"),
+        ("SERVE__PATH", "/readyz", "is not usable: has to be the path of a URL"),
         ("SERVE__LISTEN", "null", "is not usable: "),
         ("SERVE__LISTEN", "", "is not usable: "),
         ("LOG__LEVEL", "loud", "is not usable: has to be debug, info, warning or error"),
@@ -251,58 +258,3 @@ def test_a_variable_that_is_wrong_is_refused_by_its_name(tmp_path: Path, variabl
     error = refused(write(tmp_path, GOOD), **{name: value})
     assert f"the environment variable {name} " in str(error)
     assert words in str(error), str(error)
-
-
-# -- the documented example --------------------------------------------------------------------------------------------
-
-
-def test_the_example_is_what_is_deployed_and_is_good(tmp_path: Path) -> None:
-    settings = load_settings(CONFIG, {})
-    (striv,) = compile_triggers(settings)
-    assert (striv.name, striv.repository, striv.namespace) == ("striv", "bittrance/striv", settings.cluster.namespace)
-    assert (tmp_path / "x").parent == tmp_path
-
-
-def documented_keys() -> dict[str, set[str]]:
-    """Return section -> keys that the example names, those in comments included; triggers stand under `triggers`."""
-    found: dict[str, set[str]] = {}
-    section = ""
-    for line in CONFIG.read_text(encoding="utf-8").splitlines():
-        if match := re.match(r"([a-z_]+):", line):
-            section = match[1]
-            found[section] = set()
-        elif match := re.match(r"(?:- |  )(?:# )?([a-z_]+):", line):
-            found[section].add(match[1])
-    return found
-
-
-def schema_keys() -> Iterator[tuple[str, set[str]]]:
-    schema = settings_schema()
-    for name, place in schema["properties"].items():
-        reference = (place if "$ref" in place else place["items"])["$ref"]
-        yield name, set(schema["$defs"][reference.rpartition("/")[2]]["properties"])
-
-
-def test_every_setting_is_documented_in_the_example_and_nothing_else() -> None:
-    assert documented_keys() == dict(schema_keys())
-
-
-def test_every_filter_key_is_documented_in_the_example() -> None:
-    text = CONFIG.read_text(encoding="utf-8")
-    filters = settings_schema()["$defs"]["PushSettings"]["properties"]
-    assert [key for key in filters if not re.search(rf"\b{key}\b", text)] == []
-
-
-def test_every_value_of_the_example_is_the_default() -> None:
-    example = read_document(CONFIG).value
-    example["serve"]["secrets"] = []
-    for name, section in settings_schema()["properties"].items():
-        if name != "triggers":
-            assert {name: section["default"]} == {name: example[name]}
-
-
-def test_every_setting_with_a_number_says_its_unit_in_its_name_or_comment() -> None:
-    for name, definition in settings_schema()["$defs"].items():
-        for key, place in definition["properties"].items():
-            if place.get("type") == "number":
-                assert key.endswith(("_seconds", "_days")), (name, key)

@@ -31,6 +31,7 @@ def check(context: Context, offline: bool, cluster_only: bool) -> None:
         raise click.UsageError("--offline and --cluster exclude each other; leave both out to prove everything")
     settings, triggers = context.settings, context.triggers
     _say(True, f"{context.config}: triggers {', '.join(trigger.name for trigger in triggers)}")
+    _say(True, f"journal: {context.journal_file() or 'PostgreSQL'}")
     if not cluster_only:
         secrets = SecretFiles(settings, clock=time.monotonic)
         number = len(secrets.verifier)
@@ -41,7 +42,7 @@ def check(context: Context, offline: bool, cluster_only: bool) -> None:
     from receiver.clients.cluster import Cluster  # noqa: PLC0415
     from receiver.work.proof import prove  # noqa: PLC0415
 
-    cluster = Cluster(settings.cluster, folder=settings.folder, connections=2)
+    cluster = Cluster(context.cluster, folder=settings.folder, connections=2)
     good = True
     for finding in prove(triggers, cluster):
         _say(finding.good, finding.text)

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from sqlalchemy import Engine
+from sqlalchemy import URL, Engine
 
 from receiver.core.triggers import Trigger, compile_triggers
+from receiver.errors import SettingsError
 from receiver.journal.engine import journal_url, open_engine, sqlite_path
 from receiver.journal.migrate import check_version
-from receiver.settings import Settings, load_settings
+from receiver.settings import ClusterSettings, Settings, load_settings
 
 CONFIG_VARIABLE = "RECEIVER_CONFIG"
 EXIT_FAILED = 1
@@ -37,15 +38,36 @@ class Context:
         """The compiled triggers; raises SettingsError."""
         return compile_triggers(self.settings)
 
+    @cached_property
+    def journal_url(self) -> URL:
+        """The journal's URL; raises SettingsError when it is neither a SQLite file nor PostgreSQL."""
+        try:
+            return journal_url(self.settings.journal.url)
+        except SettingsError as error:
+            raise self.settings.error("$.journal.url", error.problem) from error
+
+    @cached_property
+    def cluster(self) -> ClusterSettings:
+        """Where the runs live; raises SettingsError when the kubeconfig is no file."""
+        settings = self.settings
+        named = settings.cluster.kubeconfig
+        if named and not settings.path(named).is_file():
+            raise settings.error(
+                "$.cluster.kubeconfig",
+                f"cluster.kubeconfig: there is no file {settings.path(named)}; name a kubeconfig (the path starts at "
+                "receiver.yaml's folder), or in a pod write null for its ServiceAccount",
+            )
+        return settings.cluster
+
     def open_journal(self, *, durable: bool = True) -> Engine:
         """Return the journal's engine; raises SettingsError unless it is there and of this version."""
-        engine = open_engine(journal_url(self.settings.journal.url), durable=durable)
+        engine = open_engine(self.journal_url, durable=durable)
         check_version(engine)
         return engine
 
     def journal_file(self) -> Path | None:
         """Return the SQLite file, None for PostgreSQL."""
-        return sqlite_path(journal_url(self.settings.journal.url))
+        return sqlite_path(self.journal_url)
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -32,7 +32,7 @@ def migrate(context: Context, serve_role: str | None, work_role: str | None) -> 
     if serve_role and context.journal_file() is not None:
         raise click.UsageError("SQLite knows no roles; leave --serve-role and --work-role out")
     roles = Roles(serve=serve_role, work=work_role) if serve_role and work_role else None
-    done = migrate_journal(open_engine(journal_url(context.settings.journal.url)), now=time.time(), roles=roles)
+    done = migrate_journal(open_engine(context.journal_url), now=time.time(), roles=roles)
     click.echo("journal created" if done else "journal is of this version already")
 
 
@@ -49,7 +49,7 @@ def backup(context: Context, file: Path) -> None:
     if not source.is_file():
         raise SettingsError(f"there is no journal {source}, and so nothing to back up; is journal.url right?")
     # Not `open_journal`: before an upgrade, or after one that failed, the journal is of another version.
-    size_bytes = back_up(open_engine(journal_url(context.settings.journal.url), durable=False), file)
+    size_bytes = back_up(open_engine(context.journal_url, durable=False), file)
     click.echo(f"{file}: {size_bytes} bytes, checked")
 
 

@@ -13,7 +13,7 @@ import click
 
 from receiver.cli.common import EXIT_FAILED, Context
 from receiver.errors import SettingsError
-from receiver.journal.engine import journal_url, open_engine
+from receiver.journal.engine import open_engine
 from receiver.journal.migrate import migrate
 
 
@@ -33,7 +33,7 @@ def run(context: Context) -> None:
                 f"journal.url: the folder {file.parent} cannot be created ({error.strerror}); "
                 "name another file, for instance with RECEIVER__JOURNAL__URL=sqlite:////tmp/journal.db"
             ) from error
-    migrate(open_engine(journal_url(context.settings.journal.url)), now=time.time())
+    migrate(open_engine(context.journal_url), now=time.time())
     command = [sys.executable, "-m", "receiver", "--config", str(context.config)]
     children = [subprocess.Popen([*command, plane], start_new_session=True) for plane in ("serve", "work")]
 

@@ -38,7 +38,7 @@ def work(context: Context) -> None:
     registry = CollectorRegistry()
     metrics = WorkMetrics(registry)
     connections = settings.work.concurrency + _SPARE_CONNECTIONS
-    cluster = Cluster(settings.cluster, folder=settings.folder, connections=connections, observe=metrics.called)
+    cluster = Cluster(context.cluster, folder=settings.folder, connections=connections, observe=metrics.called)
     kept = settings.journal
     retention = Retention(kept.keep_days, kept.keep_count, kept.replay_window_days)
     # Twice what is stored today, since yesterday it may have been more.

@@ -270,11 +270,12 @@ def _configuration(settings: ClusterSettings, folder: Path, connections: int) ->
             config.load_kube_config(config_file=str(file), context=settings.context, client_configuration=configuration)
         else:
             config.load_incluster_config(client_configuration=configuration)
-    except (config.ConfigException, OSError) as error:
+    except Exception as error:
+        # A malformed file makes the client stumble in every way there is.
         where = settings.kubeconfig or "this pod"
-        raise SettingsError(
-            f"no credentials for the cluster in {where}: {error}; set cluster.kubeconfig, or run in a pod"
-        ) from error
+        advice = "mend that file" if settings.kubeconfig else "set cluster.kubeconfig, or run in a pod"
+        problem = " ".join(str(error).split())
+        raise SettingsError(f"no credentials for the cluster in {where}: {problem}; {advice}") from error
     configuration.keep_alive = True
     configuration.retries = False
     configuration.connection_pool_maxsize = connections

@@ -20,6 +20,7 @@ ENVIRONMENT_PREFIX = "RECEIVER__"
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`")
 _MISSING = re.compile(r"Object missing required field `(?P<key>[^`]*)`")
 _Kind = TypeVar("_Kind", bound=msgspec.inspect.Type)
+_ON = re.compile(r"\]\.on(\.push)?$")
 _PATH = re.compile(r" - at `(?P<path>[^`]*)`$")
 
 
@@ -31,7 +32,7 @@ def load_settings(file: Path, environment: Mapping[str, str]) -> Settings:
     document = read_document(file)
     if not isinstance(document.value, dict):
         raise SettingsError("has to be a mapping with the key `triggers`", file=document.file, line=1)
-    _override(document, environment)
+    overridden = _override(document, environment)
     try:
         parsed = msgspec.convert(document.value, _File)
     except msgspec.ValidationError as error:
@@ -45,6 +46,7 @@ def load_settings(file: Path, environment: Mapping[str, str]) -> Settings:
     }
     return Settings(
         document=document,
+        overridden=overridden,
         folder=folder,
         serve=parsed.serve,
         work=parsed.work,
@@ -56,7 +58,9 @@ def load_settings(file: Path, environment: Mapping[str, str]) -> Settings:
     )
 
 
-def _override(document: Document, environment: Mapping[str, str]) -> None:
+def _override(document: Document, environment: Mapping[str, str]) -> dict[str, str]:
+    """Put what the environment says into the document; return which variable set which path."""
+    overridden = {}
     sections = {field.encode_name: field for field in msgspec.structs.fields(_File) if field.name != "triggers"}
     for variable in sorted(name for name in environment if name.startswith(ENVIRONMENT_PREFIX)):
         section, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
@@ -82,6 +86,8 @@ def _override(document: Document, environment: Mapping[str, str]) -> None:
         content = document.value.setdefault(section, {})
         if isinstance(content, dict):
             content[key] = value
+        overridden[f"$.{section}.{key}"] = variable
+    return overridden
 
 
 def _scalar(text: str, kind: Any) -> Any:
@@ -103,7 +109,9 @@ def _explained(document: Document, message: str) -> SettingsError:
         return document.error(
             path, f"the setting `{missing['key']}` is missing under `{path.removeprefix('$').lstrip('.') or 'the top'}`"
         )
-    return document.error(path, f"`{path.removeprefix('$.')}`: {_in_words(problem)}")
+    # GitHub's short forms, `on: push` and `on: [push]`, and their like.
+    hint = "; write `on: {push: {}}`, or with filters `on: {push: {branches: [main]}}`" if _ON.search(path) else ""
+    return document.error(path, f"`{path.removeprefix('$.')}`: {_in_words(problem)}{hint}")
 
 
 def _in_words(problem: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from receiver.errors import SettingsError
 from receiver.settings.document import Document
 
 # `title` says in words what `pattern` does: it is what a refusal quotes.
@@ -237,9 +239,10 @@ class Template(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """All settings, as they hold for this process."""
+    """All settings, as they hold for this process; `overridden` maps paths such as `$.journal.url` to variables."""
 
     document: Document
+    overridden: Mapping[str, str]
     folder: Path
     serve: ServeSettings
     work: WorkSettings
@@ -252,6 +255,12 @@ class Settings(msgspec.Struct, frozen=True):
     def path(self, name: str) -> Path:
         """Return a path of the configuration; relative ones start at receiver.yaml's folder."""
         return self.folder / Path(name).expanduser()
+
+    def error(self, path: str, problem: str) -> SettingsError:
+        """Return an error that names where the value at `path` came from: the variable, or file and line."""
+        if variable := self.overridden.get(path):
+            return SettingsError(f"the environment variable {variable} is not usable: {problem}")
+        return self.document.error(path, problem)
 
 
 def settings_schema() -> dict[str, Any]:

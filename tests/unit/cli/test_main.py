@@ -142,7 +142,9 @@ def test_the_configuration_can_be_named_by_the_environment(
 def test_check_offline_proves_files_and_needs_no_cluster(run: Run, tmp_path: Path) -> None:
     done = run("--config", write_folder(tmp_path), "check", "--offline")
     assert done.code == 0
-    assert re.fullmatch(r"ok {4}.*receiver.yaml: triggers striv\nok {4}secrets: .*1 secret.*\n", done.out)
+    assert re.fullmatch(
+        r"ok {4}.*receiver.yaml: triggers striv\nok {4}journal: .*journal.db\nok {4}secrets: .*1 secret.*\n", done.out
+    )
 
 
 def test_check_offline_refuses_an_empty_secret(run: Run, tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_check_of_the_cluster_reads_no_secret_and_needs_a_cluster(
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     done = run("--config", write_folder(tmp_path, secrets={}), "check", "--cluster")
     assert (done.code, "set cluster.kubeconfig" in done.err, "secret" in done.err) == (2, True, False)
-    assert re.fullmatch(r"ok {4}.*receiver.yaml: triggers striv\n", done.out)
+    assert re.fullmatch(r"ok {4}.*receiver.yaml: triggers striv\nok {4}journal: .*journal.db\n", done.out)
 
 
 def test_check_says_that_its_two_halves_exclude_each_other(run: Run, tmp_path: Path) -> None:
@@ -169,6 +171,52 @@ def test_check_without_a_cluster_says_what_to_set(run: Run, tmp_path: Path, monk
     done = run("--config", write_folder(tmp_path), "check")
     assert done.code == 2
     assert "set cluster.kubeconfig" in done.err
+
+
+@pytest.mark.parametrize("options", [["--offline"], ["--cluster"], []])
+def test_check_refuses_a_journal_that_could_never_be_opened(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    file = write_folder(tmp_path, journal={"url": "sqlite:///journal.db"})
+    line = next(number for number, text in enumerate(file.read_text().splitlines(), 1) if "url:" in text)
+    done = run("--config", file, "check", *options)
+    assert (done.code, f"{file}:{line}: journal.url has to be sqlite:////" in done.err) == (2, True)
+    monkeypatch.setenv("RECEIVER__JOURNAL__URL", "foo")
+    done = run("--config", file, "check", *options)
+    assert done.code == 2
+    assert "the environment variable RECEIVER__JOURNAL__URL is not usable: journal.url is not a database" in done.err
+
+
+def test_check_shows_no_password_of_the_journal(run: Run, tmp_path: Path) -> None:
+    file = write_folder(tmp_path, journal={"url": "postgresql+psycopg://receiver:hunter2@db.invalid/receiver"})
+    done = run("--config", file, "check", "--offline")
+    assert (done.code, "journal: PostgreSQL\n" in done.out, "hunter2" in done.out) == (0, True, False)
+
+
+@pytest.mark.parametrize("command", [["check"], ["check", "--cluster"], ["work"]])
+def test_a_kubeconfig_that_is_no_file_is_refused_with_file_and_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setattr("receiver.cli.work.set_up_logging", lambda _: None)
+    file = write_folder(tmp_path, cluster={"kubeconfig": "nope"})
+    assert run("--config", file, "journal", "migrate").code == 0
+    line = next(number for number, text in enumerate(file.read_text().splitlines(), 1) if "kubeconfig:" in text)
+    done = run("--config", file, *command)
+    assert done.code == 2
+    said = f"{file}:{line}: cluster.kubeconfig: there is no file {tmp_path}/nope; name a kubeconfig"
+    assert said in done.err
+    monkeypatch.setenv("RECEIVER__CLUSTER__KUBECONFIG", "/none")
+    done = run("--config", file, *command)
+    assert "RECEIVER__CLUSTER__KUBECONFIG is not usable: cluster.kubeconfig: there is no file /none" in done.err
+
+
+@pytest.mark.parametrize("content", ["", "x", "[", "{}", "\x00"])
+def test_a_kubeconfig_that_is_none_ends_with_2_and_what_to_do(run: Run, tmp_path: Path, content: str) -> None:
+    file = write_folder(tmp_path, cluster={"kubeconfig": "kubeconfig"})
+    (tmp_path / "kubeconfig").write_text(content, encoding="utf-8")
+    done = run("--config", file, "check", "--cluster")
+    assert (done.code, "no credentials for the cluster in kubeconfig: " in done.err) == (2, True)
+    assert done.err.endswith("; mend that file\n")
 
 
 def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:

@@ -34,6 +34,7 @@ triggers:
       from: branch
       default: ""
 """
+ON = GOOD[GOOD.index("  on:") : GOOD.index("  template:")]
 
 
 def write(folder: Path, text: str) -> Path:
@@ -75,6 +76,9 @@ def test_the_good_file_of_these_tests_is_good(tmp_path: Path) -> None:
         ),
         ("  template:", "  name: b\n  template:", 11, ["`name` stands here a second time (first on line 4)"]),
         ("- name: striv\n  repo", "- repo", 4, ["the setting `name` is missing under `triggers[0]`"]),
+        (ON, "  on: push\n", 6, ["`triggers[0].on`", "got `str`", "write `on: {push: {}}`", "{branches: [main]}}`"]),
+        (ON, "  on: [push]\n", 6, ["`triggers[0].on`", "got `array`", "write `on: {push: {}}`"]),
+        (ON, "  on: {push: [main]}\n", 6, ["`triggers[0].on.push`", "got `array`", "write `on: {push: {}}`"]),
         ("    push:", "    pull_request:", 7, ["`pull_request` is not a setting", "push"]),
         ("  template: run.yaml\n", "", 4, ["the setting `template` is missing under `triggers[0]`"]),
         ("triggers:", "triggers: []\nx:", 3, ["`triggers`: expected `array` of length >= 1"]),
@@ -232,6 +236,14 @@ def test_the_environment_overrides_scalars_of_every_kind(tmp_path: Path) -> None
     assert (settings.serve.listen, settings.serve.max_body_bytes) == ("127.0.0.1:0", 2048)
     assert (settings.serve.body_timeout_seconds, settings.work.listen) == (2.5, None)
     assert (settings.cluster.kubeconfig, settings.journal.keep_count) == ("/etc/kube", 7)
+
+
+def test_an_error_found_later_names_the_variable_or_file_and_line(tmp_path: Path) -> None:
+    file = write(tmp_path, "journal: {url: x}\n" + GOOD)
+    from_file = load_settings(file, {}).error("$.journal.url", "is wrong")
+    assert str(from_file) == f"{file}:1: is wrong"
+    overridden = load_settings(file, {"RECEIVER__JOURNAL__URL": "y"}).error("$.journal.url", "is wrong")
+    assert str(overridden) == "the environment variable RECEIVER__JOURNAL__URL is not usable: is wrong"
 
 
 @pytest.mark.parametrize(

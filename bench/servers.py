@@ -241,7 +241,7 @@ def main() -> None:
     options = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4_096, hard) if hard > 0 else 4_096, hard))
-    wanted: Callable[[str], bool] = lambda name: not options.names or any(part in name for part in options.names)  # noqa: E731
+    wanted: Callable[[str], bool] = lambda name: not options.names or any(part in name for part in options.names)  # noqa: E731 - typed in one line
     with tempfile.TemporaryDirectory(prefix="receiver-servers-") as place:
         folder = Path(place)
         python = _environment(folder / "venv")

@@ -38,9 +38,8 @@ def check(context: Context, offline: bool, cluster_only: bool) -> None:
         _say(True, f"secrets: {number} secret{'s' * (number > 1)}, none empty")
     if offline:
         return
-    # Loaded only here: gating a start needs no client for the cluster.
-    from receiver.clients.cluster import Cluster  # noqa: PLC0415
-    from receiver.work.proof import prove  # noqa: PLC0415
+    from receiver.clients.cluster import Cluster  # noqa: PLC0415 - gating a start needs no client for the cluster
+    from receiver.work.proof import prove  # noqa: PLC0415 - as above
 
     cluster = Cluster(context.cluster, folder=settings.folder, connections=2)
     good = True

@@ -66,8 +66,7 @@ def open_alarm(engine: Engine) -> Alarm:
 
 
 def _notify() -> Any:
-    # psycopg is 10 MB that a receiver on SQLite does not need.
-    from receiver.journal import notify  # noqa: PLC0415
+    from receiver.journal import notify  # noqa: PLC0415 - psycopg is 10 MB that a receiver on SQLite does not need
 
     return notify
 

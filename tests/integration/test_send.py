@@ -52,6 +52,6 @@ def test_the_printed_curl_command_does_the_same_in_a_shell(
     guid = new_guid()
     printed = send(front_plane, files, "--curl", "--delivery", guid)
     assert printed.returncode == 0
-    done = subprocess.run(printed.stdout, shell=True, capture_output=True, text=True, timeout=60, check=True)  # noqa: S602
+    done = subprocess.run(printed.stdout, shell=True, capture_output=True, text=True, timeout=60, check=True)  # noqa: S602 - what is printed is for a shell
     assert re.search(r"^HTTP/1\.1 202 ", done.stdout, re.MULTILINE)
     assert json.loads(done.stdout.splitlines()[-1])["delivery"] == guid

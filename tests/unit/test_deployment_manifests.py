@@ -172,7 +172,7 @@ def test_the_ports_are_those_that_the_planes_listen_on() -> None:
         "metrics-work": split_address(settings.work.listen),
     }
     # Probes and Prometheus come to the pod's address.
-    assert listening == {name: ("0.0.0.0", port) for name, port in ports.items()}  # noqa: S104
+    assert listening == {name: ("0.0.0.0", port) for name, port in ports.items()}  # noqa: S104 - compared, not bound
 
 
 def test_a_worker_that_waits_for_the_cluster_takes_no_delivery_away_from_serve() -> None:

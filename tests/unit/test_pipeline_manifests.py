@@ -340,7 +340,7 @@ def test_mounted_scripts_exist() -> None:
 
 def test_the_runs_that_the_receiver_starts_at_once_never_meet_a_quota() -> None:
     def mebibytes(amount: str) -> int:
-        number, unit = re.fullmatch(r"(\d+)([MG]i)", amount).groups()  # type: ignore[union-attr]
+        number, unit = re.fullmatch(r"(\d+)([MG]i)", amount).groups()  # type: ignore[union-attr]  # an amount that does not match fails the test
         return int(number) * (1024 if unit == "Gi" else 1)
 
     quota = next(document["spec"]["hard"] for document in DOCUMENTS if document["kind"] == "ResourceQuota")

@@ -47,8 +47,8 @@ def test_the_sqlite_that_we_use_is_safe() -> None:
 
 def test_an_unsafe_sqlite_is_refused_by_name_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package, module = ModuleType("pysqlite3"), ModuleType("pysqlite3.dbapi2")
-    package.dbapi2 = module  # type: ignore[attr-defined]
-    module.sqlite_version, module.sqlite_version_info = "3.46.1", (3, 46, 1)  # type: ignore[attr-defined]
+    package.dbapi2 = module  # type: ignore[attr-defined]  # a module made by hand
+    module.sqlite_version, module.sqlite_version_info = "3.46.1", (3, 46, 1)  # type: ignore[attr-defined]  # a module made by hand
     monkeypatch.setitem(sys.modules, "pysqlite3", package)
     monkeypatch.setitem(sys.modules, "pysqlite3.dbapi2", module)
     with pytest.raises(SettingsError, match=r"SQLite 3\.46\.1 can lose commits"):

@@ -61,7 +61,7 @@ Kind = Callable[[Job], Change]
 def test_jobs_are_claimed_in_the_order_in_which_they_are_due_and_came(engine: Engine) -> None:
     take(engine, delivery("late", now=NOW - 1), delivery("first", now=NOW - 3), delivery("second", now=NOW - 3))
     take(engine, delivery("future", now=NOW + 1))
-    heads = {delivery(seed).push.head_sha: seed for seed in ("late", "first", "second", "future")}  # type: ignore[union-attr]
+    heads = {delivery(seed).push.head_sha: seed for seed in ("late", "first", "second", "future")}  # type: ignore[union-attr]  # each of them is a push
     one = claim(engine, limit=2)
     rest = claim(engine)
     assert [[heads[job.head_sha] for job in part] for part in (one, rest)] == [["first", "second"], ["late"]]

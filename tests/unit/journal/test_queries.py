@@ -69,7 +69,7 @@ def test_a_replay_is_a_new_generation_with_a_name_of_its_own_and_is_recorded(eng
     assert len({row["run_name"] for row in rows(engine, jobs)}) == 3
     assert [row["source"] for row in rows(engine, deliveries)][1:] == [REPLAY, REPLAY]
     assert len(Jobs(engine).claim(now=NOW + 2, limit=9, lease_seconds=1)) == 2
-    assert [(each.generation, each.to_state) for each in Records(engine).log(new.keys.by_time)] == [  # type: ignore[union-attr]
+    assert [(each.generation, each.to_state) for each in Records(engine).log(new.keys.by_time)] == [  # type: ignore[union-attr]  # a delivery of a push has keys
         (1, WAITING),
         (1, "dead"),
         (2, WAITING),

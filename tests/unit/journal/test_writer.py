@@ -189,7 +189,7 @@ def test_futures_of_a_loop_are_resolved_in_the_loop_with_one_wake_up_for_a_batch
 
         def resolve(self, results: object) -> None:
             self.calls += 1
-            super().resolve(results)  # type: ignore[arg-type]
+            super().resolve(results)  # type: ignore[arg-type]  # what the results are is no matter here
 
     async def scenario() -> None:
         completions = Counting(asyncio.get_running_loop())

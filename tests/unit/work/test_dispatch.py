@@ -101,7 +101,7 @@ class Bench:
             assert go_on.wait(10)
             return post(run)
 
-        self.server.post = slow  # type: ignore[method-assign]
+        self.server.post = slow  # type: ignore[method-assign]  # the fake behaves otherwise in this one test
         return inside, go_on
 
     def job(self) -> dict[str, Any]:
@@ -264,8 +264,8 @@ def test_a_foreign_object_of_the_name_makes_the_run_take_another(bench: Bench) -
 
 def test_a_job_whose_names_are_all_taken_is_dead_and_says_so(bench: Bench) -> None:
     take(bench.engine, delivery())
-    bench.server.post = lambda run: (409, {"message": run["metadata"]["name"]})  # type: ignore[method-assign]
-    bench.server.get = lambda name: (200, {"metadata": {"name": name}})  # type: ignore[method-assign]
+    bench.server.post = lambda run: (409, {"message": run["metadata"]["name"]})  # type: ignore[method-assign]  # the fake behaves otherwise in this one test
+    bench.server.get = lambda name: (200, {"metadata": {"name": name}})  # type: ignore[method-assign]  # the fake behaves otherwise in this one test
     for _ in range(3):
         assert bench.run()["state"] == WAITING
     job = bench.run()

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
+import click
 from sqlalchemy import URL, Engine
 
 from receiver.core.triggers import Trigger, compile_triggers
@@ -19,6 +20,15 @@ from receiver.settings import ClusterSettings, Settings, load_settings
 CONFIG_VARIABLE = "RECEIVER_CONFIG"
 EXIT_FAILED = 1
 EXIT_PROBLEMS = 3
+
+output_option = click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="The form of the output.",
+)
 
 
 @dataclass

@@ -11,22 +11,13 @@ from typing import Any
 import click
 from sqlalchemy import Engine
 
-from receiver.cli.common import Context, printable, shown_time
+from receiver.cli.common import Context, output_option, printable, shown_time
 from receiver.core.events import decode_push
 from receiver.core.triggers import decide
 from receiver.errors import PermanentError
 from receiver.journal.intake import Wanted
 from receiver.journal.queries import DeliveryRecord, JobRecord, Records, TransitionRecord
 from receiver.journal.wake import open_waker
-
-_OUTPUT = click.option(
-    "--output",
-    "-o",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="The form of the output.",
-)
 
 
 @click.group(epilog="Example: receiver deliveries show 72d3162e")
@@ -38,7 +29,7 @@ def deliveries() -> None:
 @click.option(
     "--limit", "-n", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many, newest first."
 )
-@_OUTPUT
+@output_option
 @click.pass_obj
 def list_deliveries(context: Context, limit: int, output: str) -> None:
     """List the newest deliveries: delivery -> run -> outcome."""
@@ -56,7 +47,7 @@ def list_deliveries(context: Context, limit: int, output: str) -> None:
 
 @deliveries.command()
 @click.argument("delivery")
-@_OUTPUT
+@output_option
 @click.pass_obj
 def show(context: Context, delivery: str, output: str) -> None:
     """Show one delivery (its number, its GUID or the begin of it) with the log of its jobs."""
@@ -73,25 +64,28 @@ def show(context: Context, delivery: str, output: str) -> None:
 @deliveries.command(epilog="Example: receiver deliveries retry --dead")
 @click.argument("delivery", required=False)
 @click.option("--dead", is_flag=True, help="All dead jobs, of whatever delivery.")
+@output_option
 @click.pass_obj
-def retry(context: Context, delivery: str | None, dead: bool) -> None:
+def retry(context: Context, delivery: str | None, dead: bool, output: str) -> None:
     """Give the dead jobs of one delivery, or of all, another life: the same run as before."""
     if (delivery is None) != dead:
         raise click.UsageError("give either a DELIVERY or --dead")
     engine = context.open_journal()
     revived = Records(engine).retry(delivery, now=time.time())
-    _wake(engine)
-    click.echo(f"{revived} dead job{'' if revived == 1 else 's'} waiting again")
     if not revived and delivery is not None:
         raise PermanentError(
             f"the delivery {delivery} has no dead job; `receiver deliveries show {delivery}` tells its state"
         )
+    _wake(engine)
+    text = f"{revived} dead job{'' if revived == 1 else 's'} waiting again"
+    click.echo(json.dumps({"retried": revived}) if output == "json" else text)
 
 
 @deliveries.command()
 @click.argument("delivery")
+@output_option
 @click.pass_obj
-def replay(context: Context, delivery: str) -> None:
+def replay(context: Context, delivery: str, output: str) -> None:
     """Ask for a new run of an old push, beside the run that it had. Today's configuration decides."""
     engine = context.open_journal()
     records = Records(engine)
@@ -105,9 +99,14 @@ def replay(context: Context, delivery: str) -> None:
     if not again:
         why = "; ".join(f"{decision.trigger.name}: {decision.detail}" for decision in decisions)
         raise PermanentError(f"no trigger matches this push today: {why}")
-    for job in records.replay(delivery, push, again, now=time.time()):
-        click.echo(f"new run {job.run_name} (trigger {job.trigger}, generation {job.generation})")
+    jobs = records.replay(delivery, push, again, now=time.time())
     _wake(engine)
+    if output == "json":
+        runs = [{"run": job.run_name, "trigger": job.trigger, "generation": job.generation} for job in jobs]
+        click.echo(json.dumps(runs, indent=2))
+        return
+    for job in jobs:
+        click.echo(f"new run {job.run_name} (trigger {job.trigger}, generation {job.generation})")
 
 
 def _wake(engine: Engine) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import yaml
 
-from receiver.cli.common import Context, printable
+from receiver.cli.common import Context, output_option, printable
 from receiver.core.events import JSON, decode_push, payload_of, read_envelope
 from receiver.core.identity import job_key, push_keys
 from receiver.core.params import PushContext
@@ -25,14 +25,7 @@ _NO_DELIVERY = "00000000-0000-4000-8000-000000000000"
 @click.command(epilog="Example: receiver explain push.json")
 @click.argument("payload", type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
 @click.option("--delivery", "guid", default=_NO_DELIVERY, help="The delivery's GUID, where it matters.")
-@click.option(
-    "--output",
-    "-o",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="The form of the output.",
-)
+@output_option
 @click.pass_obj
 def explain(context: Context, payload: Path, guid: str, output: str) -> None:
     """Tell which triggers a push PAYLOAD (JSON file, or -) matches, why not, and what would be created. Needs no cluster."""

@@ -144,7 +144,7 @@ def test_a_dead_job_is_retried_under_the_same_name(desk: Desk) -> None:
     (job,) = desk.json("show", guid)["jobs"]
     assert (job["state"], job["run_name"], job["reason"]) == ("waiting", name, None)
     again = desk.run("retry", guid)
-    assert (again.code, "has no dead job" in again.err) == (1, True)
+    assert (again.code, again.out, "has no dead job" in again.err) == (1, "", True)
 
 
 def test_all_dead_jobs_are_retried_at_once(desk: Desk) -> None:
@@ -154,6 +154,16 @@ def test_all_dead_jobs_are_retried_at_once(desk: Desk) -> None:
     assert desk.run("retry", "--dead").out == "2 dead jobs waiting again\n"
     done = desk.run("retry", "--dead")
     assert (done.code, done.out) == (0, "0 dead jobs waiting again\n")
+
+
+def test_programs_can_read_what_was_retried_and_replayed(desk: Desk) -> None:
+    guid = desk.deliver(push_payload())
+    desk.plane.journal.kill(guid)
+    assert desk.json("retry", guid) == {"retried": 1}
+    assert desk.json("retry", "--dead") == {"retried": 0}
+    (run,) = desk.json("replay", guid)
+    job = desk.json("show", guid)["jobs"][1]
+    assert run == {"run": job["run_name"], "trigger": "striv", "generation": 2}
 
 
 @pytest.mark.parametrize("arguments", [(), ("1", "--dead")])

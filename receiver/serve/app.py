@@ -86,7 +86,8 @@ def _answer_errors(app: Flask) -> None:
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
-        reason = error.name.lower().replace(" ", "-")
+        # The gate's own word, whoever notices first.
+        reason = "method" if error.code == 405 else error.name.lower().replace(" ", "-")
         allowed = tuple(header for header in error.get_headers() if header[0] == "Allow")
         body = {"error": reason, "detail": error.description or ""}
         return _respond(Answer(error.code or 500, reason, body, allowed))

@@ -95,9 +95,9 @@ class ParamReader:
         self._decoder = msgspec.json.Decoder(_object_type(paths)) if paths else None
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The parameters that this reader fills."""
-        return tuple(rule.name for rule in self._rules)
+    def rules(self) -> tuple[ParamRule, ...]:
+        """The parameters that this reader fills, and from what."""
+        return self._rules
 
     def read(self, push: Push, context: PushContext, payload: bytes) -> dict[str, Value]:
         """Return parameter -> value for a push.

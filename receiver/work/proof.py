@@ -9,7 +9,7 @@ from typing import Any
 from receiver.clients.cluster import Cluster
 from receiver.core.events import Push
 from receiver.core.filters import ChangedFiles
-from receiver.core.params import Value
+from receiver.core.params import OWN_NAMES, Value
 from receiver.core.pipelinerun import RunIdentity, build_manifest
 from receiver.core.triggers import Trigger
 from receiver.errors import NotFoundError, ReceiverError
@@ -93,6 +93,14 @@ def _params(trigger: Trigger, pipeline: dict[str, Any]) -> Iterator[str]:
         elif _kind(value) != declared[name].get("type", "string"):
             declared_type = declared[name].get("type", "string")
             yield f"the parameter `{name}` is of type {declared_type} in the Pipeline, of type {_kind(value)} in the template"
+    for rule in (rule for rule in trigger.reader.rules if rule.name in declared):
+        # What is found under a path is known only when a payload comes.
+        kind = declared[rule.name].get("type", "string")
+        wanted = f"the parameter `{rule.name}` is of type {kind} in the Pipeline"
+        if rule.source in OWN_NAMES and kind != "string":
+            yield f"{wanted}, and `{rule.source}` is always a string"
+        if rule.default is not None and _kind(rule.default) != kind:
+            yield f"{wanted}, its default of type {_kind(rule.default)}"
 
 
 def _kind(value: Any) -> str:
@@ -114,7 +122,8 @@ def _tasks(trigger: Trigger, pipeline: dict[str, Any]) -> Iterator[str]:
 
 
 def _dry_run(trigger: Trigger, cluster: Cluster) -> Iterator[Finding]:
-    params: dict[str, Value] = dict.fromkeys(trigger.reader.names, _SAMPLE_SHA)
+    given = {param["name"]: param.get("value") for param in trigger.template["spec"].get("params") or []}
+    params = {rule.name: _sample(given[rule.name]) for rule in trigger.reader.rules}
     manifest = build_manifest(
         trigger, _sample_push(trigger), params, RunIdentity(_SAMPLE_KEY, 1, "00000000-0000-4000-8000-000000000000")
     )
@@ -123,6 +132,13 @@ def _dry_run(trigger: Trigger, cluster: Cluster) -> Iterator[Finding]:
         True,
         f"trigger {trigger.name}: the cluster would admit {manifest['metadata']['name']} in {trigger.namespace} (dry run)",
     )
+
+
+def _sample(placeholder: Any) -> Value:
+    """Return a value of the same kind as the template's, an object with the same keys."""
+    if isinstance(placeholder, dict):
+        return dict.fromkeys(placeholder, _SAMPLE_SHA)
+    return [_SAMPLE_SHA] if isinstance(placeholder, list) else _SAMPLE_SHA
 
 
 def _sample_push(trigger: Trigger) -> Push:

@@ -183,7 +183,7 @@ def test_a_default_must_not_hold_what_tekton_would_expand() -> None:
 
 def test_a_reader_names_what_it_fills() -> None:
     reader = ParamReader([ParamRule("a", "branch"), ParamRule("b", "repository.id")])
-    assert reader.names == ("a", "b")
+    assert [rule.name for rule in reader.rules] == ["a", "b"]
 
 
 def test_commits_do_not_slow_a_reader_that_wants_none() -> None:

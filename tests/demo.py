@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from receiver.cli.send import curl_command
@@ -34,21 +35,23 @@ def main() -> int:
             _dry_run(folder)
             shutil.rmtree(folder)
             return 0
-        if not keep:
+        planes = Planes.prepare(folder / "receiver", kubeconfig=kubeconfig, namespace=NAMESPACE)
+        if keep:
+            # Also when a step fails: to look at what went wrong is what it is kept for.
+            stack.callback(lambda: say(what_stays(planes, kubeconfig, search_path)))
+        else:
             stack.callback(shutil.rmtree, folder)
             stack.callback(_stop_cluster, folder)
-        os.environ["PATH"] = f"{search_path}{os.pathsep}{os.environ['PATH']}"
+        if search_path:
+            os.environ["PATH"] = f"{search_path}{os.pathsep}{os.environ['PATH']}"
         os.environ["KUBECONFIG"] = str(kubeconfig)
         step("Apply the Striv pipeline (k8s/striv)")
         run("kubectl kustomize k8s/striv | kubectl apply --server-side -f - > /dev/null && echo applied", shown=True)
-        planes = Planes.prepare(folder / "receiver", kubeconfig=kubeconfig, namespace=NAMESPACE)
         step("Prove the configuration: receiver check")
         _receiver(planes, "check")
         step("Start the receiver: receiver run")
-        with _running(planes, stack, keep=keep):
+        with _running(planes, keep=keep):
             _deliver(planes)
-        if keep:
-            _tell_what_stays(planes, kubeconfig, search_path)
     say(f"\nDone in {time.monotonic() - started:.0f} s.{'' if keep else ' Everything was stopped and removed.'}")
     return 0
 
@@ -75,11 +78,14 @@ def _deliver(planes: Planes) -> None:
     step(f"The PipelineRun, as the API server has it: kubectl get pipelinerun {name} -o yaml")
     run(f"kubectl get pipelinerun {name} --namespace {NAMESPACE} -o yaml", shown=True)
     step("Tekton is at work on it (the pods stay Pending here: this control plane has no node)")
-    run(f"kubectl get taskruns --namespace {NAMESPACE} -l tekton.dev/pipelineRun={name}", shown=True)
+    show_taskruns(name)
 
 
 def _cluster(folder: Path) -> tuple[Path | None, str]:
-    """Return the kubeconfig of the cluster to use and the folder with kubectl; None where there is no cluster to be had."""
+    """Return the kubeconfig of the cluster to use, None where there is none to be had, and the folder with kubectl.
+
+    That folder is empty where the cluster is not ours: then kubectl is the user's own, and nothing is stopped.
+    """
     if given := os.environ.get("DEMO_KUBECONFIG"):
         say(f"Using the cluster of {given}: k8s/striv is applied to it, and stays.")
         return Path(given).resolve(), ""
@@ -100,26 +106,22 @@ def _stop_cluster(folder: Path) -> None:
         plane.stop()
 
 
-class _running:  # noqa: N801 - reads as a verb in a `with` statement
+@contextmanager
+def _running(planes: Planes, *, keep: bool) -> Iterator[None]:
     """`receiver run` for the time of a with block, or longer."""
-
-    def __init__(self, planes: Planes, stack: ExitStack, *, keep: bool) -> None:
-        self._planes, self._stack, self._keep = planes, stack, keep
-
-    def __enter__(self) -> None:
-        planes = self._planes
-        with (planes.folder / "run.log").open("ab") as log:
-            command = [sys.executable, "-m", "receiver", "run"]
-            process = subprocess.Popen(command, env=planes.environment, stdout=log, stderr=log, start_new_session=True)
-        self._process = planes.processes["serve"] = planes.processes["work"] = process
+    with (planes.folder / "run.log").open("ab") as log:
+        command = [sys.executable, "-m", "receiver", "run"]
+        process = subprocess.Popen(command, env=planes.environment, stdout=log, stderr=log, start_new_session=True)
+    planes.processes["serve"] = planes.processes["work"] = process
+    try:
         for plane in ("serve", "work"):
             planes.wait_ready(plane)
         say(f"listening on {planes.url}")
-
-    def __exit__(self, *_: object) -> None:
-        if not self._keep:
-            self._process.terminate()
-            self._process.wait(20)
+        yield
+    finally:
+        if not keep:
+            process.terminate()
+            process.wait(20)
 
 
 def _dry_run(folder: Path) -> None:
@@ -159,14 +161,32 @@ def _receiver(planes: Planes, *arguments: str) -> None:
         raise SystemExit(f"receiver {' '.join(arguments)} failed ({done.returncode}): {done.stderr}")
 
 
-def _tell_what_stays(planes: Planes, kubeconfig: Path, search_path: str) -> None:
-    say(
-        f"\nLeft running:\n  webhook     {planes.url}\n  metrics     http://127.0.0.1:{planes.private_port}/metrics\n"
-        f"  folder      {planes.folder} (configuration, secret, journal, run.log)\n\n"
-        f"  export KUBECONFIG={kubeconfig} RECEIVER_CONFIG={planes.folder}/receiver.yaml PATH={search_path}:$PATH\n\n"
-        f"Stop it:\n  kill {planes.processes['serve'].pid}\n"
-        f"  {sys.executable} -m tests.controlplane --state {kubeconfig.parent} down"
-    )
+def show_taskruns(name: str, *, seconds: float = 30) -> None:
+    """Show what Tekton made of a run; when that is nothing for so long, the demonstration ends."""
+    command = f"kubectl get taskruns --namespace {NAMESPACE} -l tekton.dev/pipelineRun={name}"
+    try:
+        found = eventually(lambda: run(command, shown=False), what=f"TaskRuns of {name}", seconds=seconds)
+    except TimeoutError as error:
+        raise SystemExit(f"{error}: does Tekton's controller run in this cluster?") from None
+    say(found.rstrip())
+
+
+def what_stays(planes: Planes, kubeconfig: Path, search_path: str) -> str:
+    """Return what is left running, how to use it and how to stop it."""
+    lines = ["", "Left running:"]
+    process = planes.processes.get("serve")
+    if process is not None and process.poll() is None:
+        lines += [f"  webhook     {planes.url}", f"  metrics     http://127.0.0.1:{planes.private_port}/metrics"]
+        stop = [f"  kill {process.pid}"]
+    else:
+        lines += ["  the receiver does not run"]
+        stop = []
+    lines += [f"  folder      {planes.folder} (configuration, secret, journal, run.log)", ""]
+    variables = f"KUBECONFIG={kubeconfig} RECEIVER_CONFIG={planes.folder}/receiver.yaml"
+    lines += [f"  export {variables} PATH={search_path}:$PATH" if search_path else f"  export {variables}"]
+    if search_path:
+        stop += [f"  {sys.executable} -m tests.controlplane --state {kubeconfig.parent} down"]
+    return "\n".join([*lines, "", "Stop it:", *stop] if stop else lines)
 
 
 def _payload(branch: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-# Every target sets up what it needs. `make help` lists them.
+# Every target sets up what it needs, except `make lock`, which wants uv. `make help` lists them.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -62,6 +62,7 @@ controlplane: $(READY) ## build the control plane of the tests and the demo (etc
 	@$(BIN)/python -m tests.controlplane build
 
 lock: ## write the hash-locked requirements anew from pyproject.toml (needs uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv, which is not on PATH: pip install uv"; exit 1; }
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml -o requirements.txt
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --group dev -o requirements-dev.txt
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from receiver.core.events import Push, decode_push
@@ -109,10 +109,18 @@ def made(triggers: tuple[Trigger, ...], **push: Any) -> dict[str, Any]:
     return manifest
 
 
-@given(ref=LEGAL_REFS.filter(lambda ref: ref.startswith("refs/heads/") and "$(" not in ref))
-def test_any_ref_makes_valid_labels_and_its_annotation_is_the_true_ref(one: tuple[Trigger, ...], ref: str) -> None:
+@given(ref=LEGAL_REFS)
+@example(ref="refs/tags/" + "ü" * 80)
+@example(ref="refs/heads/$(x)/-")
+def test_any_branch_or_tag_makes_valid_labels_and_its_annotation_is_the_true_ref(
+    one: tuple[Trigger, ...], ref: str
+) -> None:
     metadata = made(one, ref=ref)["metadata"]
     assert metadata["annotations"][PREFIX + "ref"] == ref
+    _, kind, name = ref.split("/", 2)
+    own, other = ("branch", "tag") if kind == "heads" else ("tag", "branch")
+    assert metadata["labels"][PREFIX + own] == clean_label(name)
+    assert PREFIX + other not in metadata["labels"]
     for key, value in metadata["labels"].items():
         assert LABEL_KEY.fullmatch(key), key
         assert len(value) <= 63
@@ -121,8 +129,9 @@ def test_any_ref_makes_valid_labels_and_its_annotation_is_the_true_ref(one: tupl
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trigger, ...]:
-    """One plain trigger."""
-    return compile_triggers(settings_in(tmp_path_factory.mktemp("one")))
+    """One plain trigger for whatever is pushed."""
+    settings = settings_in(tmp_path_factory.mktemp("one"), triggers=[trigger(on={"push": None})])
+    return compile_triggers(settings)
 
 
 @given(text=st.text(max_size=200))

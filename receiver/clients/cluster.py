@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 _GROUP, _VERSION = "tekton.dev", "v1"
 _PAGE = 250
 _WATCH_SECONDS = 60
+_WATCH_GRACE_SECONDS = 10
 _DOUBT_SECONDS = 30.0
 _MANAGED = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 
@@ -173,7 +174,7 @@ class Cluster:
             timeout_seconds=_WATCH_SECONDS,
             watch=True,
             _preload_content=False,
-            _request_timeout=(self._timeout[0], _WATCH_SECONDS + 10),
+            _request_timeout=(self._timeout[0], _WATCH_SECONDS + _WATCH_GRACE_SECONDS),
         )
         try:
             for line in _lines(response):

@@ -8,14 +8,19 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 import requests
 
+from receiver.journal.engine import journal_url, open_engine
+from receiver.journal.wake import open_alarm
 from tests.support.folders import write_folder
 from tests.support.planes import Planes, free_port
+from tests.support.pushes import encoded, push_payload
+from tests.support.signing import new_guid
 from tests.support.waiting import eventually
 
 
@@ -116,6 +121,21 @@ def test_a_host_name_can_be_listened_on(planes: Planes) -> None:
 @pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this kernel has no IPv6")
 def test_ipv6_can_be_listened_on(planes: Planes) -> None:
     listens(planes, "[::1]")
+
+
+def test_serve_wakes_a_worker_in_another_process_at_the_commit_of_a_push(planes: Planes) -> None:
+    planes.start("serve")
+    engine = open_engine(journal_url(f"sqlite:///{planes.folder}/journal.db"))
+    alarm = open_alarm(engine)
+    try:
+        assert planes.push(encoded(push_payload(ref="refs/heads/main")), new_guid()).status_code == 202
+        began = time.monotonic()
+        alarm.wait(20)
+        assert time.monotonic() - began < 10
+    finally:
+        alarm.close()
+        engine.dispose()
+        planes.stop()
 
 
 def test_run_without_a_place_for_the_journal_says_what_to_set(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,8 @@ from receiver.core.triggers import compile_triggers
 from receiver.settings import load_settings, settings_schema
 from receiver.settings.document import read_document
 
-CONFIG = Path(__file__).resolve().parents[3] / "config" / "receiver.yaml"
+CHECKOUT = Path(__file__).resolve().parents[3]
+CONFIG = CHECKOUT / "config" / "receiver.yaml"
 
 
 def test_the_example_is_what_is_deployed_and_is_good() -> None:
@@ -62,3 +64,33 @@ def test_every_setting_with_a_number_says_its_unit_in_its_name_or_comment() -> N
         for key, place in definition["properties"].items():
             if place.get("type") == "number":
                 assert key.endswith(("_seconds", "_days")), (name, key)
+
+
+def documented_defaults() -> dict[str, str]:
+    """Return setting -> default as docs/configuration.md has them, `triggers[].x` included."""
+    text = (CHECKOUT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z_.\[\]]+)` \|(.*?)\|", text, re.MULTILINE)
+    return {name: default.strip() for name, default in rows}
+
+
+def real_defaults() -> dict[str, str]:
+    """Return the same from the schema: JSON, and nothing where a setting has to be given."""
+    schema = settings_schema()
+    found = {}
+    for section, place in schema["properties"].items():
+        name = (place if "$ref" in place else place["items"])["$ref"].rpartition("/")[2]
+        prefix = section if "$ref" in place else f"{section}[]"
+        for key, inner in schema["$defs"][name]["properties"].items():
+            found[f"{prefix}.{key}"] = json.dumps(inner["default"]) if "default" in inner else ""
+    return found
+
+
+def test_every_default_of_the_documentation_is_the_real_one() -> None:
+    documented, real = documented_defaults(), real_defaults()
+    # What is written there is the setting that holds instead.
+    assert documented.pop("triggers[].namespace") == "`cluster.namespace`"
+    assert real.pop("triggers[].namespace") == "null"
+    assert documented.pop("triggers[].on.push") == real.pop("triggers[].on") == ""
+    assert {name: text.strip("`") for name, text in documented.items()} == {
+        name: re.sub(r"^(\d+)\.0$", r"\1", text).strip('"') for name, text in real.items()
+    }

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.needs import lacking
+
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 RUNTIME = PROJECT["project"]["dependencies"]
@@ -26,6 +28,20 @@ def name_of(requirement: str) -> str:
     found = re.match(r"[A-Za-z0-9._-]+", requirement)
     assert found is not None, requirement
     return re.sub(r"[-_.]+", "-", found[0]).lower()
+
+
+def test_the_house_in_the_documentation_has_every_folder_of_the_repository() -> None:
+    tree = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").split("```")[1]
+    tracked = subprocess.run(
+        ["git", "ls-files", "*/*"], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+    ).stdout.splitlines()
+    if not tracked:
+        lacking("this is no git checkout, so which folders belong to it is not known")
+    folders = {path.split("/")[0] for path in tracked} - {".ci", "docs"}
+    inner = {
+        part for path in tracked for top, part, *rest in [path.split("/")] if top in ("receiver", "tests") and rest
+    }
+    assert [name for name in sorted(folders | inner) if f"{name}/" not in tree] == []
 
 
 def test_every_contract_on_imports_is_kept() -> None:

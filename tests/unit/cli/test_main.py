@@ -90,6 +90,13 @@ def test_the_help_names_the_exit_codes(run: Run) -> None:
     assert re.search(r"Exit codes:\n\s+0  done\n\s+1  .*\n\s+2  .*\n\s+3  ", run("--help").out)
 
 
+def test_the_documentation_names_the_same_exit_codes(run: Run) -> None:
+    said = re.findall(r"^ +(\d)  (.+)$", run("--help").out, re.MULTILINE)
+    assert len(said) == 4
+    text = (CHECKOUT / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert [code for code, meaning in said if f"| {code} | {meaning} |" not in text] == []
+
+
 def test_the_version_is_that_of_the_package(run: Run) -> None:
     assert run("--version").out == f"receiver, version {__version__}\n"
 

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from receiver.cli.common import Context
 from receiver.cli.ports import free_address, open_private_port
+from receiver.journal.engine import BUSY_TIMEOUT_SECONDS
 from receiver.journal.intake import Intake
 from receiver.journal.wake import open_waker
 from receiver.journal.writer import BatchWriter, LoopCompletions
@@ -27,6 +28,7 @@ from receiver.serve.server import serve as serve_front
 from receiver.serve.webhook import Webhook
 
 _log = logging.getLogger("receiver")
+_LAST_WRITE_SECONDS = BUSY_TIMEOUT_SECONDS + 0.25
 
 
 @click.command()
@@ -67,7 +69,9 @@ async def _serve(context: Context) -> None:
         )
 
     await serve_front(front, host=host, port=port, shutdown_seconds=settings.serve.shutdown_seconds, ready=ready)
-    await asyncio.to_thread(writer.close)
+    # All that was acknowledged has committed; what may still wait here is the record of ignored deliveries.
+    if not await asyncio.to_thread(writer.close, _LAST_WRITE_SECONDS):
+        _log.warning("stopped while the journal did not answer")
     waker.close()
     if private is not None:
         private.close()

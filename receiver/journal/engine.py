@@ -141,6 +141,12 @@ def _postgresql(url: URL, *, durable: bool) -> Engine:
         connect_args=settings,
     )
 
+    @event.listens_for(engine, "do_connect")
+    def _connecting(_dialect: Dialect, _record: Any, arguments: Any, named: Any) -> Any:
+        from receiver.journal.impatient import ImpatientConnection  # noqa: PLC0415 - psycopg costs memory that SQLite needs not
+
+        return ImpatientConnection.connect(*arguments, **named)
+
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:
         # The server reports it when a connection opens; a pooler in between may not.

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine
 
 from receiver.core.events import Envelope, Push
 from receiver.core.identity import PushKeys, job_key, run_name
-from receiver.errors import ConflictError, JournalError
+from receiver.errors import ConflictError
 from receiver.journal.bulk import insert_many, select_in
 from receiver.journal.engine import writing
 from receiver.journal.schema import (
@@ -101,7 +101,7 @@ class Intake:
             if work:
                 self._woken()
             return receipts
-        raise JournalError("other replicas store the same pushes; redeliver later")
+        raise ConflictError("other replicas store the same pushes; redeliver later")
 
     def _attempt(self, batch: list[NewDelivery], bodies: dict[int, bytes]) -> tuple[list[Receipt], bool]:
         with writing(self._engine) as connection:

@@ -15,6 +15,7 @@ import sqlalchemy
 from sqlalchemy import URL, Engine
 
 from receiver.journal.engine import NETWORK
+from receiver.journal.impatient import ImpatientConnection
 
 _log = logging.getLogger(__name__)
 _CHANNEL = "striv_receiver_jobs"
@@ -84,7 +85,7 @@ class NotifyAlarm:
 
     def _listen(self) -> bool:
         try:
-            connection = psycopg.connect(**{**self._address, **NETWORK}, autocommit=True)
+            connection = ImpatientConnection.connect(**{**self._address, **NETWORK}, autocommit=True)
             connection.execute(f"LISTEN {_CHANNEL}")
         except psycopg.Error as error:
             if not self._reported:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Generic, Protocol, TypeVar
 
-from receiver.errors import JournalError
+from receiver.errors import ConflictError, JournalError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
 _MAX_BATCH = 256
 _PATIENCE_SECONDS = 0.05
+_HEALTHY_SECONDS = 0.25
 
 
 class Completions(Protocol):
@@ -55,7 +58,9 @@ class LoopCompletions:
 
     def resolve(self, results: Sequence[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
         """Resolve in the loop's thread."""
-        self._loop.call_soon_threadsafe(self._settle_all, results)
+        # A batch can outlast `close`, and with it the loop; then nobody waits any more.
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._settle_all, results)
 
     @staticmethod
     def _settle_all(results: Sequence[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
@@ -74,8 +79,10 @@ def _settle(future: Any, result: Any, error: BaseException | None) -> None:
 class BatchWriter(Generic[Item, Result]):
     """A thread that hands batches of items to `process` and their results back.
 
-    `process` gets a list and returns as many results, or raises for all of them. More than `capacity` items waiting means
-    that the journal is stuck: `submit` then raises JournalError at once rather than let memory grow.
+    `process` gets a list and returns as many results, or raises for all of them. After a JournalError the journal counts as
+    away until a batch succeeds: what waited behind the failed one fails with it, and while another tries for longer than a
+    healthy journal would take, `submit` refuses at once. A ConflictError fails its batch alone. More than `capacity` items
+    waiting means that the journal is stuck: `submit` then raises JournalError too rather than let memory grow.
     """
 
     def __init__(
@@ -85,27 +92,35 @@ class BatchWriter(Generic[Item, Result]):
         completions: Completions | None = None,
         capacity: int = 4_096,
         name: str = "journal-writer",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._process = process
         self._completions = completions or ThreadCompletions()
         self._capacity = capacity
+        self._clock = clock
         self._items: deque[tuple[Item, Any]] = deque()
         self._changed = threading.Condition()
         self._awaited = 0
+        self._busy_since: float | None = None
+        self._why_away = ""
         self._closed = False
         self.failing = False
         """Whether the last item was not written: refused, or its batch not committed."""
+        self.written_at = -math.inf
+        """When a batch was last written, by the clock."""
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, item: Item, *, wait: bool = True) -> Any:
-        """Queue an item and return a future of its result.
+        """Queue an item and return a future of its result; raises JournalError when it would not be written soon.
 
         With `wait=False` nobody will ask, None is returned, and the item may wait a moment for others to share its commit.
         """
         with self._changed:
             if self._closed:
                 raise JournalError("the journal is closed: this process is stopping")
+            if self._why_away and self._is_stuck():
+                raise JournalError(self._why_away)
             if len(self._items) >= self._capacity:
                 self.failing = True
                 raise JournalError("the journal cannot keep up")
@@ -117,42 +132,76 @@ class BatchWriter(Generic[Item, Result]):
                 self._changed.notify()
             return future
 
-    def close(self) -> None:
-        """Write what is queued, then end the thread; safe to call twice."""
+    def close(self, seconds: float | None = None) -> bool:
+        """Write what is queued, then end the thread; return whether that was done within `seconds` (None: however long).
+
+        What was not written by then fails, but for the batch in hand, of which nobody can tell. Safe to call twice.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(seconds)
+        if not self._thread.is_alive():
+            return True
+        with self._changed:
+            left = self._take(len(self._items))
+        self._fail(left, JournalError("the journal did not answer before this process stopped"))
+        return False
 
     def _run(self) -> None:
         while batch := self._next_batch():
-            error: BaseException | None = None
-            results: Sequence[Any] = [None] * len(batch)
             try:
                 answers = self._process([item for item, _ in batch])
-                results = [answer for _, answer in zip(batch, answers, strict=True)]
-            except Exception as caught:  # noqa: BLE001 - whoever waits must learn of any failure; the thread has to live on
-                error = caught
-            self.failing = error is not None
-            if error is not None and None in (future for _, future in batch):
-                # Nobody waits for these, so nobody else would ever say why.
-                _log.warning("not written", extra={"count": len(batch), "problem": str(error)})
-            waiting = [
-                (future, result, error)
-                for (_, future), result in zip(batch, results, strict=True)
-                if future is not None
-            ]
-            if waiting:
-                self._completions.resolve(waiting)
+                results = [(future, answer, None) for (_, future), answer in zip(batch, answers, strict=True)]
+            except Exception as error:  # noqa: BLE001 - whoever waits must learn of any failure; the thread has to live on
+                self._fail(batch + self._failed(error), error)
+            else:
+                with self._changed:
+                    self._busy_since = None
+                    self._why_away = ""
+                    self.failing = False
+                    self.written_at = self._clock()
+                self._resolve(results)
+
+    def _failed(self, error: Exception) -> list[tuple[Item, Any]]:
+        """Note that a batch failed; return what fails with it."""
+        with self._changed:
+            self._busy_since = None
+            self.failing = True
+            if not isinstance(error, JournalError) or isinstance(error, ConflictError):
+                return []
+            self._why_away = str(error)
+            return self._take(len(self._items))
+
+    def _fail(self, items: list[tuple[Item, Any]], error: Exception) -> None:
+        if unasked := sum(future is None for _, future in items):
+            # Nobody waits for these, so nobody else would ever say why.
+            _log.warning("not written", extra={"count": unasked, "problem": str(error)})
+        self._resolve([(future, None, error) for _, future in items])
+
+    def _resolve(self, results: Sequence[tuple[Any, Any, BaseException | None]]) -> None:
+        waiting = [each for each in results if each[0] is not None]
+        if waiting:
+            self._completions.resolve(waiting)
 
     def _next_batch(self) -> list[tuple[Item, Any]]:
         with self._changed:
             while not self._items and not self._closed:
                 self._changed.wait()
             self._changed.wait_for(self._is_urgent, timeout=_PATIENCE_SECONDS)
-            batch = [self._items.popleft() for _ in range(min(len(self._items), _MAX_BATCH))]
-            self._awaited -= sum(future is not None for _, future in batch)
+            batch = self._take(_MAX_BATCH)
+            self._busy_since = self._clock()
             return batch
+
+    def _take(self, most: int) -> list[tuple[Item, Any]]:
+        """Take items from the queue; the lock has to be held."""
+        taken = [self._items.popleft() for _ in range(min(len(self._items), most))]
+        self._awaited -= sum(future is not None for _, future in taken)
+        return taken
+
+    def _is_stuck(self) -> bool:
+        # Those who come right behind the one that finds the journal well again would be refused for nothing.
+        return self._busy_since is not None and self._clock() - self._busy_since > _HEALTHY_SECONDS
 
     def _is_urgent(self) -> bool:
         return self._awaited > 0 or self._closed or len(self._items) >= _MAX_BATCH

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from receiver.errors import JournalError
+from receiver.errors import ConflictError, JournalError
 from receiver.journal.writer import BatchWriter, LoopCompletions
 from tests.support.waiting import eventually
 
@@ -71,19 +71,70 @@ def test_a_batch_is_bounded(database: Database, writer: BatchWriter[int, int]) -
     assert [len(batch) for batch in database.batches] == [1, 256, 44]
 
 
-def test_an_error_reaches_everybody_in_the_batch_and_nobody_else(
+def test_all_that_wait_for_a_journal_that_is_away_learn_it_with_the_first_of_them(
     database: Database, writer: BatchWriter[int, int]
 ) -> None:
     busy(database, writer)
-    futures = [writer.submit(number) for number in (1, 2)]
-    writer.submit(3, wait=False)
+    futures = [writer.submit(number) for number in range(300)]
     database.error = JournalError("the disk is full")
     database.open.set()
     for future in futures:
         with pytest.raises(JournalError, match="disk is full"):
             future.result(10)
+    assert database.batches == [[0]]
     database.error = None
     assert writer.submit(4).result(10) == 40
+
+
+def test_while_the_journal_is_away_one_batch_tries_and_who_comes_later_is_refused_at_once(database: Database) -> None:
+    now = 0.0
+    writer = BatchWriter(database.process, clock=lambda: now)
+    database.error = JournalError("the disk is full")
+    with pytest.raises(JournalError):
+        writer.submit(1).result(10)
+    assert database.entered.acquire(timeout=10)
+    database.open.clear()
+    trying = writer.submit(2)
+    assert database.entered.acquire(timeout=10)
+    right_behind = writer.submit(3)
+    now = 0.5
+    for wait in (True, False):
+        with pytest.raises(JournalError, match="disk is full"):
+            writer.submit(4, wait=wait)
+    assert not trying.done()
+    database.error = None
+    database.open.set()
+    assert [trying.result(10), right_behind.result(10)] == [20, 30]
+    busy(database, writer)
+    now = 99.0
+    slow = writer.submit(5)
+    database.open.set()
+    assert slow.result(10) == 50
+    writer.close()
+
+
+@pytest.mark.parametrize("error", [ConflictError("another replica was quicker"), ZeroDivisionError("unforeseen")])
+def test_a_conflict_or_a_fault_of_its_own_reaches_everybody_in_the_batch_and_nobody_else(
+    error: Exception,
+) -> None:
+    faults: list[Exception | None] = [None, error, None]
+    entered, go_on = threading.Semaphore(0), threading.Event()
+
+    def process(items: list[int]) -> list[int]:
+        entered.release()
+        assert go_on.wait(10)
+        if fault := faults.pop(0):
+            raise fault
+        return items
+
+    writer = BatchWriter(process)
+    writer.submit(0)
+    assert entered.acquire(timeout=10)
+    futures = [writer.submit(number) for number in range(256 + 2)]
+    go_on.set()
+    outcomes = [future.exception(10) for future in futures]
+    assert outcomes == [error] * 256 + [None] * 2
+    writer.close()
 
 
 def test_why_items_that_nobody_waits_for_were_not_written_is_in_the_log(
@@ -166,6 +217,21 @@ def test_closing_writes_what_is_queued_and_then_takes_nothing(
         writer.submit(2)
     writer.close()
     assert database.batches == [[0], [1]]
+
+
+def test_closing_takes_no_longer_than_it_is_given_and_what_was_not_written_fails(
+    database: Database, writer: BatchWriter[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    busy(database, writer)
+    future = writer.submit(1)
+    writer.submit(2, wait=False)
+    assert writer.close(0.01) is False
+    with pytest.raises(JournalError, match="before this process stopped"):
+        future.result(0)
+    assert caplog.records[-1].__dict__["count"] == 1
+    database.open.set()
+    assert writer.close(10) is True
+    assert database.batches == [[0]]
 
 
 def test_a_waiter_that_gave_up_disturbs_nobody(database: Database, writer: BatchWriter[int, int]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from receiver.errors import JournalError
+from receiver.serve import steps as module
 from receiver.serve.answers import Answer
 from receiver.serve.steps import Steps, block, finish
 
@@ -79,6 +80,19 @@ def test_what_never_waits_is_answered_at_once(way: Callable[..., Answer]) -> Non
 def test_an_error_that_nobody_expects_reaches_whoever_runs_it(way: Callable[..., Answer], error: Exception) -> None:
     with pytest.raises(type(error)):
         way(lambda make: two_waits(make(1), make(error)))
+
+
+def test_a_journal_that_never_answers_is_an_error_in_time_for_github_to_hear_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert module.LONGEST_WAIT_SECONDS < 10
+    monkeypatch.setattr(module, "LONGEST_WAIT_SECONDS", 0.01)
+
+    async def on_the_loop() -> Answer:
+        return await finish(careful(asyncio.get_running_loop().create_future()))
+
+    for answer in (block(careful(Future())), asyncio.run(on_the_loop())):
+        assert answer.reason == "caught the journal did not answer in time"
 
 
 def test_the_loop_goes_on_while_a_request_waits() -> None:

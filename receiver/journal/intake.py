@@ -165,11 +165,9 @@ class _Plan:
         before = len(self._fresh)
         views = tuple(self._job(wanted, push_key, push, delivery) for wanted in delivery.wanted)
         is_new = len(self._fresh) > before
-        for key in (
-            found.by_time,
-            found.by_guid,
-            *(job_key(push_key, wanted.trigger, 1) for wanted in delivery.wanted),
-        ):
+        # A GUID is what anybody likes to make of it; where the signed time is known already, it says nothing more.
+        own = (found.by_time,) if found.by_time in self._known else (found.by_time, found.by_guid)
+        for key in (*own, *(job_key(push_key, wanted.trigger, 1) for wanted in delivery.wanted)):
             self._know(key, push_key, delivery)
         if is_new and push_key not in self._has_body:
             self._has_body.add(push_key)

@@ -1,20 +1,25 @@
 """Keeping the journal small: what is done and old goes, in short transactions; what is open or dead stays.
 
-The keys stay for the whole replay window, so that an old body starts nothing long after its job is forgotten.
+The keys stay for the whole replay window, so that an old body starts nothing long after its job is forgotten. Of a push that
+is open only what tells its story stays: the delivery that was accepted and the newest, however often the others came in between.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, delete, func, select
 
-from receiver.journal.engine import writing
+from receiver.journal.engine import reading, writing
 from receiver.journal.intake import ACCEPTED
 from receiver.journal.schema import FINISHED, deliveries, jobs, keys, pushes, transitions
 
 _BATCH = 500
+_LOOK = 20_000
 _PAGES = 2_000
+_LONGEST_LOG = 200
 _DAY_SECONDS = 86_400.0
 
 
@@ -30,14 +35,26 @@ class Retention:
 def prune(engine: Engine, retention: Retention, *, now: float) -> int:
     """Delete what is too old or too much and return how many deliveries went; raises JournalError."""
     removed = 0
+    # Whatever takes long to find is looked for without the lock that deliveries need, and looked at again under it.
+    while ids := _deliveries_to_forget(engine, retention, now):
+        gone = 0
+        for some in _parts(ids):
+            with writing(engine) as connection:
+                which = deliveries.c.id.in_(some) & _may_go()
+                gone += connection.execute(delete(deliveries).where(which)).rowcount
+        removed += gone
+        if gone == 0:
+            break
+    for found in _parts(_jobs_to_forget(engine)):
+        with writing(engine) as connection:
+            _forget_jobs(connection, found)
+    for job_key in _long_logs(engine):
+        with writing(engine) as connection:
+            _shorten_log(connection, job_key)
     while True:
         with writing(engine) as connection:
-            ids = _deliveries_to_forget(connection, retention, now)
-            gone = connection.execute(delete(deliveries).where(deliveries.c.id.in_(ids))).rowcount
-            forgotten = _forget_jobs(connection) + _forget_keys(connection, retention, now)
-        removed += gone
-        if len(ids) < _BATCH and forgotten == 0:
-            break
+            if _forget_keys(connection, retention, now) < _BATCH:
+                break
     if engine.dialect.name == "sqlite":
         with writing(engine) as connection:
             # A page is given back with each step of the statement, so it has to be fetched to its end.
@@ -45,33 +62,73 @@ def prune(engine: Engine, retention: Retention, *, now: float) -> int:
     return removed
 
 
-def _deliveries_to_forget(connection: Connection, retention: Retention, now: float) -> list[int]:
-    open_pushes = select(jobs.c.push_key).where(jobs.c.state != FINISHED)
-    done = deliveries.c.push_key.is_(None) | deliveries.c.push_key.not_in(open_pushes)
-    old = select(deliveries.c.id).where(done, deliveries.c.received_at < now - retention.keep_days * _DAY_SECONDS)
-    ids = list(connection.execute(old.order_by(deliveries.c.id).limit(_BATCH)).scalars())
-    total = connection.execute(select(func.count()).select_from(deliveries)).scalar() or 0
-    surplus = min(_BATCH, total - retention.keep_count) - len(ids)
-    if surplus > 0:
-        more = select(deliveries.c.id).where(done, deliveries.c.id.not_in(ids))
+def _parts(found: list[Any]) -> Iterator[list[Any]]:
+    return (found[start : start + _BATCH] for start in range(0, len(found), _BATCH))
+
+
+def _may_go() -> ColumnElement[bool]:
+    """Whether nobody needs a delivery to understand what is open."""
+    later = deliveries.alias()
+    is_open = select(jobs.c.id).where(jobs.c.push_key == deliveries.c.push_key, jobs.c.state != FINISHED).exists()
+    came_again = (
+        select(later.c.id).where(later.c.push_key == deliveries.c.push_key, later.c.id > deliveries.c.id).exists()
+    )
+    return deliveries.c.push_key.is_(None) | ~is_open | ((deliveries.c.result != ACCEPTED) & came_again)
+
+
+def _deliveries_to_forget(engine: Engine, retention: Retention, now: float) -> list[int]:
+    with reading(engine) as connection:
+        old = select(deliveries.c.id).where(
+            deliveries.c.received_at < now - retention.keep_days * _DAY_SECONDS, _may_go()
+        )
+        ids = list(connection.execute(old.order_by(deliveries.c.received_at).limit(_LOOK)).scalars())
+        total = connection.execute(select(func.count()).select_from(deliveries)).scalar() or 0
+        surplus = min(_LOOK, total - retention.keep_count) - len(ids)
         # A flood of what was ignored or came twice must not drive out what ran.
-        more = more.order_by(deliveries.c.result == ACCEPTED, deliveries.c.id).limit(surplus)
-        ids += connection.execute(more).scalars()
+        for kind in (deliveries.c.result != ACCEPTED, deliveries.c.result == ACCEPTED):
+            if surplus > 0:
+                more = select(deliveries.c.id).where(kind, _may_go()).order_by(deliveries.c.id)
+                known = set(ids)
+                found = connection.execute(more.limit(surplus + len(ids))).scalars()
+                ids += [each for each in found if each not in known][:surplus]
+                surplus = min(_LOOK, total - retention.keep_count) - len(ids)
     return ids
 
 
-def _forget_jobs(connection: Connection) -> int:
-    """Delete the finished jobs, with log and payload, that no delivery speaks of any more."""
-    known = select(deliveries.c.push_key).where(deliveries.c.push_key == jobs.c.push_key).exists()
-    query: Select[tuple[bytes, bytes]] = select(jobs.c.job_key, jobs.c.push_key).where(jobs.c.state == FINISHED, ~known)
-    rows = connection.execute(query.limit(_BATCH)).all()
-    job_keys = [row.job_key for row in rows]
-    connection.execute(delete(transitions).where(transitions.c.job_key.in_(job_keys)))
-    connection.execute(delete(jobs).where(jobs.c.job_key.in_(job_keys)))
+def _unspoken() -> ColumnElement[bool]:
+    """Whether a job is finished and no delivery speaks of it any more."""
+    known = select(deliveries.c.id).where(deliveries.c.push_key == jobs.c.push_key).exists()
+    return (jobs.c.state == FINISHED) & ~known
+
+
+def _jobs_to_forget(engine: Engine) -> list[bytes]:
+    with reading(engine) as connection:
+        return [bytes(key) for key in connection.execute(select(jobs.c.job_key).where(_unspoken())).scalars()]
+
+
+def _forget_jobs(connection: Connection, job_keys: list[bytes]) -> None:
+    """Delete finished jobs with log and payload."""
+    forgotten = delete(jobs).where(jobs.c.job_key.in_(job_keys), _unspoken()).returning(jobs.c.job_key, jobs.c.push_key)
+    rows = connection.execute(forgotten).all()
+    connection.execute(delete(transitions).where(transitions.c.job_key.in_([row.job_key for row in rows])))
     push_keys = {bytes(row.push_key) for row in rows}
     left = set(connection.execute(select(jobs.c.push_key).where(jobs.c.push_key.in_(push_keys))).scalars())
     connection.execute(delete(pushes).where(pushes.c.push_key.in_(push_keys - {bytes(key) for key in left})))
-    return len(rows)
+
+
+def _long_logs(engine: Engine) -> list[bytes]:
+    counted = select(transitions.c.job_key).group_by(transitions.c.job_key).having(func.count() > _LONGEST_LOG)
+    with reading(engine) as connection:
+        return [bytes(key) for key in connection.execute(counted).scalars()]
+
+
+def _shorten_log(connection: Connection, job_key: bytes) -> None:
+    """Keep the begin and the end of a job's log: whoever redelivers something dead again and again makes it grow."""
+    own = transitions.c.job_key == job_key
+    newest = select(transitions.c.id).where(own).order_by(transitions.c.id.desc())
+    last = newest.offset(_LONGEST_LOG - 1).limit(1).scalar_subquery()
+    first = select(func.min(transitions.c.id)).where(own).scalar_subquery()
+    connection.execute(delete(transitions).where(own, transitions.c.id > first, transitions.c.id <= last))
 
 
 def _forget_keys(connection: Connection, retention: Retention, now: float) -> int:

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from receiver.core.triggers import compile_triggers
 from receiver.journal.engine import journal_url, open_engine
 from receiver.journal.intake import Intake
+from receiver.journal.probe import with_probes
 from receiver.journal.writer import BatchWriter
 from receiver.logs import set_up_logging
 from receiver.serve.admission import Admission
@@ -30,7 +31,8 @@ def build() -> Flask:
     """Return the application for the configuration of $RECEIVER_CONFIG."""
     settings = load_settings(Path(os.environ["RECEIVER_CONFIG"]), {})
     set_up_logging(settings.log)
-    writer = BatchWriter(Intake(open_engine(journal_url(settings.journal.url)), woken=lambda: None).take)
+    engine = open_engine(journal_url(settings.journal.url))
+    writer = BatchWriter(with_probes(engine, Intake(engine, woken=lambda: None).take))
     kept = settings.journal
     admission = Admission(compile_triggers(settings), kept.replay_window_days, kept.max_stored_body_bytes)
     plane = Plane(

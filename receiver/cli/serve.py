@@ -14,6 +14,7 @@ from receiver.cli.common import Context
 from receiver.cli.ports import free_address, open_private_port
 from receiver.journal.engine import BUSY_TIMEOUT_SECONDS
 from receiver.journal.intake import Intake
+from receiver.journal.probe import with_probes
 from receiver.journal.wake import open_waker
 from receiver.journal.writer import BatchWriter, LoopCompletions
 from receiver.logs import set_up_logging
@@ -47,7 +48,7 @@ async def _serve(context: Context) -> None:
     engine = context.open_journal()
     waker = open_waker(engine)
     intake = Intake(engine, woken=waker.wake)
-    writer = BatchWriter(intake.take, completions=LoopCompletions(asyncio.get_running_loop()))
+    writer = BatchWriter(with_probes(engine, intake.take), completions=LoopCompletions(asyncio.get_running_loop()))
     admission = Admission(context.triggers, settings.journal.replay_window_days, settings.journal.max_stored_body_bytes)
     registry = CollectorRegistry()
     observer = Observer(registry)

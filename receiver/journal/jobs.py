@@ -33,6 +33,7 @@ from receiver.journal.schema import (
     FINISHED,
     STARTED,
     WAITING,
+    WEBHOOK,
     deliveries,
     jobs,
     journal,
@@ -132,7 +133,7 @@ class Jobs:
         self.renew(held, until=IN_DOUBT)
 
     def summary(self) -> tuple[dict[str, int], float | None, float | None]:
-        """Return the number of jobs by state, since when the oldest waiting one waits, and when the last delivery came in."""
+        """Return the number of jobs by state, since when the oldest one waits, and when GitHub's last delivery came in."""
         counts = dict.fromkeys((WAITING, STARTED, FINISHED, DEAD), 0)
         with reading(self._engine) as connection:
             # A forged state is nobody's business here: each would become a series of its own.
@@ -141,7 +142,8 @@ class Jobs:
             )
             counts |= {row.state: row.jobs for row in connection.execute(by_state)}
             oldest = connection.execute(select(func.min(jobs.c.waiting_since)).where(jobs.c.state == WAITING)).scalar()
-            newest = connection.execute(select(func.max(deliveries.c.received_at))).scalar()
+            came = select(func.max(deliveries.c.received_at)).where(deliveries.c.source == WEBHOOK)
+            newest = connection.execute(came).scalar()
         return counts, _time(oldest), _time(newest)
 
     def started(self) -> list[StartedJob]:

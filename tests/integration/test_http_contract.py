@@ -628,6 +628,9 @@ def test_the_age_of_a_push_is_measured_against_the_replay_window(flask_plane: Fl
 # -- 503 ---------------------------------------------------------------------------------------------------------------
 
 
+READINESS = Delivery(method="GET", path="/readyz")
+
+
 def assert_unavailable(answer: Answer) -> None:
     assert answer.status == 503
     assert answer.json["error"] == "journal"
@@ -645,9 +648,25 @@ def test_a_locked_journal_is_answered_503_until_it_is_free_again(plane: PublicPl
         assert plane.deliver(Delivery(method="GET", path="/healthz")).status == 200
     finally:
         lock.close()
-    assert plane.deliver(Delivery(method="GET", path="/readyz")).json == {"status": "ready"}
+    eventually(lambda: plane.deliver(READINESS).status == 200, what="readiness")
     answer = plane.deliver(delivery)
     assert (answer.status, answer.json["result"]) == (202, "accepted")
+
+
+def test_a_journal_that_takes_no_writes_any_more_is_seen_by_readiness_before_a_push_is_refused(
+    front_plane: FrontPlane,
+) -> None:
+    process = front_plane.process.pid
+    was = resource.prlimit(process, resource.RLIMIT_FSIZE)
+    fence(front_plane)
+    before = front_plane.journal.counts()
+    try:
+        resource.prlimit(process, resource.RLIMIT_FSIZE, (0, was[1]))
+        eventually(lambda: front_plane.deliver(READINESS).status == 503, what="unreadiness", seconds=20)
+    finally:
+        resource.prlimit(process, resource.RLIMIT_FSIZE, was)
+    eventually(lambda: front_plane.deliver(READINESS).status == 200, what="readiness")
+    assert front_plane.journal.counts() == before
 
 
 def test_an_ignored_push_that_cannot_be_kept_is_answered_all_the_same_and_seen_by_readiness(plane: PublicPlane) -> None:
@@ -658,7 +677,7 @@ def test_an_ignored_push_that_cannot_be_kept_is_answered_all_the_same_and_seen_b
         eventually(lambda: plane.deliver(Delivery(method="GET", path="/readyz")).status == 503, what="unreadiness")
     finally:
         lock.close()
-    assert plane.deliver(Delivery(method="GET", path="/readyz")).status == 200
+    eventually(lambda: plane.deliver(READINESS).status == 200, what="readiness")
 
 
 def test_a_full_disk_is_answered_503_and_nothing_is_half_written(front_plane: FrontPlane) -> None:

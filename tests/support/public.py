@@ -24,6 +24,7 @@ from receiver.journal.engine import journal_url, open_engine, reading
 from receiver.journal.intake import Intake
 from receiver.journal.jobs import Jobs
 from receiver.journal.migrate import migrate
+from receiver.journal.probe import with_probes
 from receiver.journal.queries import DeliveryRecord, Records
 from receiver.journal.schema import metadata
 from receiver.journal.writer import BatchWriter
@@ -123,14 +124,14 @@ class FlaskPlane:
         self.secrets = SecretFiles(settings, clock=time.monotonic)
         self._engine = open_engine(journal_url(settings.journal.url))
         self.woken = 0
-        self.writer = BatchWriter(Intake(self._engine, woken=self._wake).take)
+        self.writer = BatchWriter(with_probes(self._engine, Intake(self._engine, woken=self._wake).take))
         admission = Admission(
             compile_triggers(settings), settings.journal.replay_window_days, settings.journal.max_stored_body_bytes
         )
         plane = Plane(
             Gate(self.secrets, max_body_bytes=settings.serve.max_body_bytes),
             Webhook(admission, self.writer, Observer(CollectorRegistry()), clock=self._clock),
-            Health(self.writer, clock=self._clock),
+            Health(self.writer),
         )
         self.app = create_app(plane, path=settings.serve.path)
         self.client: Client = self.app.test_client()

@@ -116,3 +116,11 @@ def test_a_stored_payload_is_handed_out_until_it_is_pruned(engine: Engine) -> No
     run_sql(engine, "DELETE FROM pushes")
     with pytest.raises(NotFoundError, match="no longer"):
         Records(engine).payload(new.keys.by_time)
+
+
+def test_a_replay_does_not_count_as_a_delivery_of_github(engine: Engine) -> None:
+    new = delivery(id="abcdef")
+    assert new.push is not None
+    take(engine, new)
+    Records(engine).replay("abcdef", new.push, AGAIN, now=NOW + 9)
+    assert Jobs(engine).summary()[2] == NOW

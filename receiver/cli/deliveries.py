@@ -22,7 +22,7 @@ from receiver.journal.wake import open_waker
 
 @click.group(epilog="Example: receiver deliveries show 72d3162e")
 def deliveries() -> None:
-    """See what came in and what became of it; retry a dead job, replay a push."""
+    """See what came in and what became of it; retry or dismiss a dead job, replay a push."""
 
 
 @deliveries.command("list")
@@ -79,6 +79,24 @@ def retry(context: Context, delivery: str | None, dead: bool, output: str) -> No
     _wake(engine)
     text = f"{revived} dead job{'' if revived == 1 else 's'} waiting again"
     click.echo(json.dumps({"retried": revived}) if output == "json" else text)
+
+
+@deliveries.command(epilog="Example: receiver deliveries dismiss 72d3162e")
+@click.argument("delivery", required=False)
+@click.option("--dead", is_flag=True, help="All dead jobs, of whatever delivery.")
+@output_option
+@click.pass_obj
+def dismiss(context: Context, delivery: str | None, dead: bool, output: str) -> None:
+    """Put the dead jobs of one delivery, or of all, aside for good: they were dealt with, or need no run any more."""
+    if (delivery is None) != dead:
+        raise click.UsageError("give either a DELIVERY or --dead")
+    dismissed = Records(context.open_journal()).dismiss(delivery, now=time.time())
+    if not dismissed and delivery is not None:
+        raise PermanentError(
+            f"the delivery {delivery} has no dead job; `receiver deliveries show {delivery}` tells its state"
+        )
+    text = f"{dismissed} dead job{'' if dismissed == 1 else 's'} dismissed"
+    click.echo(json.dumps({"dismissed": dismissed}) if output == "json" else text)
 
 
 @deliveries.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, func, select
+from sqlalchemy import Connection, Engine, Row, Select, func, select, update
 
 from receiver.core.events import Envelope, Push
 from receiver.core.identity import job_key
@@ -13,7 +13,18 @@ from receiver.errors import ConflictError, NotFoundError, PermanentError
 from receiver.journal.engine import reading, writing
 from receiver.journal.intake import Wanted, new_job_row, transition_row
 from receiver.journal.jobs import revive
-from receiver.journal.schema import DEAD, REPLAY, WAITING, deliveries, jobs, keys, pushes, transitions
+from receiver.journal.schema import (
+    DEAD,
+    DISMISSED,
+    FINISHED,
+    REPLAY,
+    WAITING,
+    deliveries,
+    jobs,
+    keys,
+    pushes,
+    transitions,
+)
 from receiver.journal.untrusted import unpacked
 
 _SHORTEST_ID = 4
@@ -114,11 +125,24 @@ class Records:
     def retry(self, wanted: str | None, *, now: float) -> int:
         """Give the dead jobs of one delivery, or all dead jobs (None), another life; return how many there were."""
         with writing(self._engine) as connection:
-            query = select(jobs.c.job_key).where(jobs.c.state == DEAD)
-            if wanted is not None:
-                query = query.where(jobs.c.push_key == _find(connection, wanted).push_key)
-            found = [bytes(key) for key in connection.execute(query).scalars()]
+            found = [bytes(row.job_key) for row in connection.execute(_dead(connection, wanted))]
             return sum(revive(connection, key, now=now, reason="retried by hand") for key in found)
+
+    def dismiss(self, wanted: str | None, *, now: float) -> int:
+        """Call the dead jobs of one delivery, or all dead jobs (None), finished for good; return how many there were.
+
+        Why each had died stays with it. A redelivery of its push starts nothing any more, as with whatever is done.
+        """
+        done = {"state": FINISHED, "result": DISMISSED, "finished_at": now}
+        with writing(self._engine) as connection:
+            dismissed = 0
+            for row in connection.execute(_dead(connection, wanted)).all():
+                still = (jobs.c.id == row.id) & (jobs.c.state == DEAD)
+                if connection.execute(update(jobs).where(still).values(done)).rowcount == 1:
+                    log = transition_row(bytes(row.job_key), DEAD, FINISHED, "dismissed by hand", now)
+                    connection.execute(transitions.insert().values(log))
+                    dismissed += 1
+        return dismissed
 
     def replay(self, wanted: str, push: Push, again: list[Wanted], *, now: float) -> list[JobRecord]:
         """Ask for new runs of an old push, one for each trigger, and record that; return the new jobs."""
@@ -173,6 +197,11 @@ def _next_generation(connection: Connection, row: Row[Any], push: Push, wanted: 
     connection.execute(transitions.insert().values(transition_row(key, "", WAITING, "replayed by hand", now)))
     stored = connection.execute(select(jobs).where(jobs.c.job_key == key)).one()
     return _job(stored)
+
+
+def _dead(connection: Connection, wanted: str | None) -> Select[Any]:
+    query = select(jobs.c.id, jobs.c.job_key).where(jobs.c.state == DEAD).order_by(jobs.c.id)
+    return query if wanted is None else query.where(jobs.c.push_key == _find(connection, wanted).push_key)
 
 
 def _find(connection: Connection, wanted: str) -> Row[Any]:

@@ -28,6 +28,9 @@ SUPERSEDED, CANCELLED = "superseded", "cancelled"
 """Open for runs that a newer push replaces and for runs that a person stops; nothing sets them yet."""
 IN_FLIGHT = (WAITING, STARTED)
 
+DISMISSED = "dismissed"
+"""The result of a job that was dead, and that a person has dealt with otherwise."""
+
 WEBHOOK, REPLAY = "webhook", "replay"
 
 metadata = MetaData()

@@ -118,7 +118,7 @@ def test_a_dead_delivery_shows_the_reason_in_full(desk: Desk) -> None:
         ("\xb2", "too short"),
     ],
 )
-@pytest.mark.parametrize("command", ["show", "retry", "replay"])
+@pytest.mark.parametrize("command", ["show", "retry", "dismiss", "replay"])
 def test_a_delivery_that_is_not_there_ends_with_1_and_what_to_do(
     desk: Desk, command: str, wanted: str, words: str
 ) -> None:
@@ -166,9 +166,32 @@ def test_programs_can_read_what_was_retried_and_replayed(desk: Desk) -> None:
     assert run == {"run": job["run_name"], "trigger": "striv", "generation": 2}
 
 
+def test_a_dead_job_is_dismissed_for_good_and_still_says_why_it_died(desk: Desk) -> None:
+    guid = desk.deliver(push_payload())
+    desk.plane.journal.kill(guid)
+    done = desk.run("dismiss", guid)
+    assert (done.code, done.out) == (0, "1 dead job dismissed\n")
+    out = desk.run("show", guid).out
+    for words in ("outcome     dismissed", "message     HTTP 403: no", "dead -> finished: dismissed by hand"):
+        assert words in out
+    for command in ("dismiss", "retry"):
+        again = desk.run(command, guid)
+        assert (again.code, "has no dead job" in again.err) == (1, True)
+
+
+def test_all_dead_jobs_are_dismissed_at_once_and_programs_can_read_how_many(desk: Desk) -> None:
+    guids = [desk.deliver(push_payload()) for _ in range(3)]
+    for guid in guids[:2]:
+        desk.plane.journal.kill(guid)
+    assert desk.json("dismiss", "--dead") == {"dismissed": 2}
+    assert [record["jobs"][0]["state"] for record in desk.json("list")] == ["waiting", "finished", "finished"]
+    assert desk.run("dismiss", "--dead").out == "0 dead jobs dismissed\n"
+
+
 @pytest.mark.parametrize("arguments", [(), ("1", "--dead")])
-def test_retry_wants_one_delivery_or_all_dead(desk: Desk, arguments: tuple[str, ...]) -> None:
-    done = desk.run("retry", *arguments)
+@pytest.mark.parametrize("command", ["retry", "dismiss"])
+def test_retry_and_dismiss_want_one_delivery_or_all_dead(desk: Desk, command: str, arguments: tuple[str, ...]) -> None:
+    done = desk.run(command, *arguments)
     assert (done.code, "give either a DELIVERY or --dead" in done.err) == (2, True)
 
 

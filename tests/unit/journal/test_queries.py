@@ -9,8 +9,9 @@ from receiver.errors import NotFoundError, PermanentError
 from receiver.journal.changes import died
 from receiver.journal.intake import Wanted
 from receiver.journal.jobs import Jobs
+from receiver.journal.prune import Retention, prune
 from receiver.journal.queries import Records
-from receiver.journal.schema import REPLAY, WAITING, deliveries, jobs, keys
+from receiver.journal.schema import REPLAY, WAITING, deliveries, jobs, keys, transitions
 from tests.support.journals import NOW, count, delivery, ignored, rows, run_sql, take
 
 AGAIN = [Wanted("striv", "striv-")]
@@ -57,6 +58,40 @@ def test_retry_revives_the_dead_jobs_of_one_delivery_or_all(engine: Engine) -> N
     assert records.retry(None, now=NOW) == 1
     assert {row["state"] for row in rows(engine, jobs)} == {WAITING}
     assert {(row["message"], row["reason"], row["finished_at"]) for row in rows(engine, jobs)} == {(None, None, None)}
+
+
+def test_dismissing_ends_the_dead_jobs_of_one_delivery_or_all_and_keeps_why_they_died(engine: Engine) -> None:
+    take(engine, delivery("1", id="aaaa", triggers=("a", "b")), delivery("2", id="bbbb"))
+    bury(engine)
+    take(engine, delivery("3", id="cccc"))
+    records = Records(engine)
+    assert records.dismiss("cccc", now=NOW) == 0
+    assert records.dismiss("aaaa", now=NOW + 5) == 2
+    assert records.dismiss(None, now=NOW + 6) == 1
+    assert records.dismiss(None, now=NOW + 6) == 0
+    done = [row for row in rows(engine, jobs) if row["guid"] != "cccc"]
+    assert {(row["state"], row["result"], row["reason"], row["message"]) for row in done} == {
+        ("finished", "dismissed", "refused", "HTTP 403: no")
+    }
+    assert [row["finished_at"] for row in done] == [NOW + 5, NOW + 5, NOW + 6]
+    assert [row["state"] for row in rows(engine, jobs) if row["guid"] == "cccc"] == [WAITING]
+    log = [row for row in rows(engine, transitions) if row["to_state"] == "finished"]
+    assert {(row["from_state"], row["reason"]) for row in log} == {("dead", "dismissed by hand")}
+    assert len(log) == 3
+
+
+def test_what_is_dismissed_is_done_for_redeliveries_retries_and_the_pruning(engine: Engine) -> None:
+    take(engine, new := delivery(id="aaaa"))
+    bury(engine)
+    take(engine, new)
+    Records(engine).dismiss("aaaa", now=NOW)
+    (again,) = take(engine, new)
+    assert (again.result, again.in_flight, again.jobs[0].state) == ("duplicate", False, "finished")
+    assert Jobs(engine).claim(now=NOW, limit=9, lease_seconds=1) == []
+    assert Records(engine).retry(None, now=NOW) == 0
+    assert prune(engine, Retention(1.0, 10, 30.0), now=NOW + 2 * 86_400) == 3
+    assert count(engine, jobs) == 0
+    assert take(engine, new)[0].result == "duplicate"
 
 
 def test_a_replay_is_a_new_generation_with_a_name_of_its_own_and_is_recorded(engine: Engine) -> None:

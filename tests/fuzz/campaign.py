@@ -50,7 +50,7 @@ class Report:
     def __str__(self) -> str:
         return "\n".join(
             (
-                f"seed {self.seed}: {self.requests:,} requests and patterns in {self.seconds:,.0f} s",
+                f"seed {self.seed}: {self.requests:,} requests, and patterns on top, in {self.seconds:,.0f} s",
                 f"  real front   {sum(self.wire.seen.values()):,} answers ({self.wire})",
                 f"  application  {sum(self.inside.seen.values()):,} answers ({self.inside})",
                 f"  patterns     {sum(self.patterns.seen.values()):,} ({self.patterns})",
@@ -64,13 +64,14 @@ class Report:
 
 
 def run(folder: Path, *, seed: int, requests: int, connections: int = 8, say: Callable[[str], None] = print) -> Report:
-    """Send 70 % of `requests` to `receiver serve`, 20 % to the application alone, and try as many patterns as are left."""
+    """Send `requests`, seven of nine to `receiver serve` and the others to the application; then try a ninth as many patterns."""
     report = Report(seed)
     began = time.monotonic()
     sections: dict[str, Any] = {"serve": {"metrics_listen": None}, "log": {"format": "json"}}
     secrets = {"github": "It's a Secret to Everybody", "bound": "another secret"}
     config = write_folder(folder / "front", triggers=_TRIGGERS, secrets=secrets, **sections)
-    wired, called = requests * 7 // 10, requests * 2 // 10
+    wired = requests * 7 // 9
+    called = requests - wired
     front = FrontPlane(config, {})
     try:
         _send(front, report, wired, connections, say)
@@ -82,9 +83,9 @@ def run(folder: Path, *, seed: int, requests: int, connections: int = 8, say: Ca
     say(f"[fuzz] {called:,} deliveries to the application alone")
     inside = write_folder(folder / "inside", triggers=_TRIGGERS, secrets=secrets, **sections)
     call_many(inside, seed=seed, requests=called, tally=report.inside)
-    left = requests - wired - called
-    say(f"[fuzz] {left:,} lists of patterns")
-    match_many(seed=seed, patterns=left, tally=report.patterns)
+    lists = max(1, requests // 9)
+    say(f"[fuzz] {lists:,} lists of patterns")
+    match_many(seed=seed, patterns=lists, tally=report.patterns)
     report.requests = requests
     report.seconds = time.monotonic() - began
     return report

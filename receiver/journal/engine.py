@@ -62,7 +62,9 @@ def journal_url(text: str) -> URL:
     if url.get_backend_name() == "sqlite" and Path(url.database or "").is_absolute():
         return url
     if url.drivername == "postgresql+psycopg":
-        return url
+        # SQLAlchemy shows what stands in a query, and never a password in its own place.
+        password = url.query.get("password", url.password)
+        return url.set(password=str(password or "") or None).difference_update_query(["password"])
     raise SettingsError(
         "journal.url has to be sqlite:////absolute/path/journal.db or postgresql+psycopg://user@host/database"
     )

@@ -31,7 +31,7 @@ class Document:
     """
 
     file: str
-    value: Any
+    value: Any = field(repr=False)
     lines: dict[str, int] = field(repr=False)
 
     def line(self, path: str) -> int | None:

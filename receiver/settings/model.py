@@ -110,6 +110,11 @@ class JournalSettings(_Section, frozen=True):
         ),
     ] = 256 * 1024
 
+    def __repr__(self) -> str:
+        # A URL of PostgreSQL may hold a password, at more than one place.
+        shown = {name: getattr(self, name) for name in self.__struct_fields__} | {"url": self.url.partition(":")[0]}
+        return f"JournalSettings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
 
 class ClusterSettings(_Section, frozen=True):
     """Where the runs live."""

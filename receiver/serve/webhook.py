@@ -87,5 +87,7 @@ def _acknowledged(guid: str, receipt: Receipt) -> Answer:
     body: dict[str, Any] = {"delivery": guid, "result": receipt.result, "runs": runs}
     if receipt.in_flight:
         return Answer(202, receipt.result, body)
-    detail = "this push was dealt with already; push again, or use `receiver deliveries replay` while the journal keeps it"
+    detail = (
+        "this push was dealt with already; push again, or use `receiver deliveries replay` while the journal keeps it"
+    )
     return Answer(200, receipt.result, {**body, "reason": receipt.result, "detail": detail})

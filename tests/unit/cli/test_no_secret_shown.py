@@ -25,7 +25,7 @@ URLS = [
 @pytest.mark.parametrize("url", URLS)
 @pytest.mark.parametrize("in_file", [True, False])
 def test_no_object_shows_the_passwords_that_it_holds(tmp_path: Path, url: str, in_file: bool) -> None:
-    config = write_folder(tmp_path, **({"journal": {"url": url}} if in_file else {}))
+    config = write_folder(tmp_path, journal={"url": url} if in_file else {})
     context = Context(config, {} if in_file else {"RECEIVER__JOURNAL__URL": url})
     settings = context.settings
     assert settings.journal.url == url

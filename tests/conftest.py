@@ -1,3 +1,3 @@
-"""Fixtures that all tests share: a real control plane and a real PostgreSQL."""
+"""What all tests share: a real control plane, a real PostgreSQL, and a last word on what could not run."""
 
-pytest_plugins = ["tests.controlplane.fixtures", "tests.support.postgres"]
+pytest_plugins = ["tests.controlplane.fixtures", "tests.support.postgres", "tests.support.needs"]

@@ -1,8 +1,12 @@
-"""Clients that mean no good, against the real `receiver serve`, with no proxy in front of it."""
+"""Clients that mean no good, against the real `receiver serve`, with no proxy in front of it.
+
+STRIV_FULL=1 holds the goals themselves against what is measured; they are meant for a machine that does nothing else.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import resource
 import signal
@@ -27,6 +31,7 @@ from tests.support.signing import new_guid
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.acceptance
+FULL = os.environ.get("STRIV_FULL") == "1"
 CROWD = 300
 BODY_TIMEOUT = 3.0
 HEAD_TIMEOUT = 5.0
@@ -106,7 +111,7 @@ def test_pushes_are_answered_quickly_beside_300_clients_that(planes: Planes, att
     assert alone.statuses == {202: 100}
     assert beside.statuses == {202: 200}
     # The goal is 50 ms on a quiet machine; one that is busy with other things is measured by itself.
-    assert beside.p99 < max(0.25, 5 * alone.p99)
+    assert beside.p99 < (0.05 if FULL else max(0.25, 5 * alone.p99))
 
 
 @contextmanager
@@ -257,10 +262,11 @@ def test_a_signed_push_of_25_megabytes_costs_little_memory_and_time(
         assert status == 202
         times.append(seconds)
     high = peak(pid(planes))
-    print(f"\n{kind} of {len(delivery.body) / 1e6:.0f} MB: +{high - before:.0f} MB, {min(times) * 1e3:.0f} ms")  # noqa: T201 - the figures are for whoever reads the run
+    took = f"{min(times) * 1e3:.0f} to {max(times) * 1e3:.0f} ms"
+    print(f"\n{kind} of {len(delivery.body) / 1e6:.0f} MB: +{high - before:.0f} MB, {took}")  # noqa: T201 - for whoever reads the run
     assert high - before < 60
-    # The goal is 250 ms on a quiet machine.
-    assert min(times) < 1.0
+    # The goal is 250 ms, each time, on a quiet machine.
+    assert max(times) < 0.25 if FULL else min(times) < 1.0
 
 
 def peak(process: int) -> float:

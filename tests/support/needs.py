@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterable
 from typing import NoReturn
 
 import pytest
+
+_ONLY_ROOT = "only root can "
 
 
 def lacking(reason: str) -> NoReturn:
@@ -19,6 +23,20 @@ def lacking(reason: str) -> NoReturn:
 
 
 def need_root(what: str) -> None:
-    """Skip the test, naming `what` only root can do, when we are not root."""
+    """Skip the test, naming `what` only root can do, when we are not root; the session's last lines say so."""
     if os.geteuid() != 0:
-        pytest.skip(f"only root can {what}")
+        pytest.skip(f"{_ONLY_ROOT}{what}")
+
+
+def left_to_root(reasons: Iterable[str]) -> dict[str, int]:
+    """Return what of these reasons only root could have done -> how many tests that left out."""
+    return dict(Counter(reason.partition(_ONLY_ROOT)[2] for reason in reasons if _ONLY_ROOT in reason))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what did not run for want of root: no setting of CI can make up for it."""
+    reports = terminalreporter.stats.get("skipped", [])
+    if left := left_to_root(str(report.longrepr[2]) for report in reports if isinstance(report.longrepr, tuple)):
+        terminalreporter.section("NOT TESTED, since only root can", sep="!", red=True, bold=True)
+        for what, number in left.items():
+            terminalreporter.line(f"{what}: {number} tests; run them as root")

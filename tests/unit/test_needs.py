@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.support.needs import lacking, need_root
+from tests.support.needs import lacking, left_to_root, need_root
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
@@ -29,3 +29,8 @@ def test_what_only_root_can_do_is_a_skip_for_others_everywhere(monkeypatch: pyte
 def test_root_leaves_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     need_root("mount a disk")
+
+
+def test_what_was_left_to_root_is_counted_for_the_last_lines_of_the_session() -> None:
+    reasons = ["Skipped: only root can mount a disk", "Skipped: install strace", "Skipped: only root can mount a disk"]
+    assert left_to_root(reasons) == {"mount a disk": 2}

@@ -46,6 +46,9 @@ class StartedJob:
     key: bytes
     trigger: str
     guid: str
+    repository: str
+    ref: str
+    head_sha: str
     run_name: str
     run_uid: str
 
@@ -100,6 +103,8 @@ def died(job: Job, *, reason: str, message: str, at: float, in_doubt: bool = Fal
         "reason": reason,
         "message": message,
         "lease_until": IN_DOUBT if in_doubt or job.in_doubt else FREE,
+        # From here on the doubt is counted (receiver.journal.turns), and the index by state goes on with this column.
+        "due_at": at,
         "finished_at": at,
     }
     return Change(job, WAITING, DEAD, reason, at, values, job.lease)

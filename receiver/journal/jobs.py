@@ -41,12 +41,12 @@ from receiver.journal.schema import (
     revivals,
     transitions,
 )
+from receiver.journal.turns import DUE, claimable
 from receiver.journal.untrusted import LONGEST_PAYLOAD_BYTES, reading_rows, require_types, unpacked
 
 _CHUNK = 500  # parameters in one IN list
 _MOST_REVIVALS = 50_000
 # Statements on the way of a push are made once: to build one costs SQLAlchemy five times as much as SQLite to run it.
-_DUE = (jobs.c.state == WAITING) & (jobs.c.due_at <= bindparam("now")) & (jobs.c.lease_until <= bindparam("now"))
 _ASKED = (
     delete(revivals)
     # So many at a time: nobody may keep all others waiting by filling this table.
@@ -58,7 +58,17 @@ _HOLD = (
     .where(jobs.c.id.in_(bindparam("ids", expanding=True)))
     .values(lease=jobs.c.lease + 1, lease_until=bindparam("until"))
 )
-_STARTED_COLUMNS = (jobs.c.id, jobs.c.job_key, jobs.c.trigger, jobs.c.guid, jobs.c.run_name, jobs.c.run_uid)
+_STARTED_COLUMNS = (
+    jobs.c.id,
+    jobs.c.job_key,
+    jobs.c.trigger,
+    jobs.c.guid,
+    jobs.c.repository,
+    jobs.c.ref,
+    jobs.c.head_sha,
+    jobs.c.run_name,
+    jobs.c.run_uid,
+)
 
 
 class Jobs:
@@ -100,7 +110,7 @@ class Jobs:
                 # Two workers that count at the same time would both see room. This row the public plane cannot lock.
                 connection.execute(select(journal.c.version).with_for_update())
                 which = _CHOSEN
-                asked["ids"] = _claimable(connection, now=now, limit=limit, max_active=max_active)
+                asked["ids"] = claimable(connection, now=now, limit=limit, max_active=max_active)
             else:
                 which = _OLDEST
                 asked["most"] = limit
@@ -165,46 +175,6 @@ class Jobs:
         return found
 
 
-def _claimable(connection: Connection, *, now: float, limit: int, max_active: Mapping[str, int]) -> list[int]:
-    """Return which jobs may be taken where some triggers are bounded."""
-    due = (jobs.c.state == WAITING) & (jobs.c.due_at <= now) & (jobs.c.lease_until <= now)
-    bounded = list(max_active)
-    free = due & (jobs.c.trigger.not_in(bounded) | (jobs.c.lease_until > FREE))
-    found = list(
-        connection.execute(select(jobs.c.id).where(free).order_by(jobs.c.due_at, jobs.c.id).limit(limit)).scalars()
-    )
-    exists = (jobs.c.state == STARTED) | ((jobs.c.state == WAITING) & (jobs.c.lease_until > FREE))
-    counts = (
-        select(jobs.c.trigger, func.count().label("active"))
-        .where(exists, jobs.c.trigger.in_(bounded))
-        .group_by(jobs.c.trigger)
-    )
-    active = {row.trigger: row.active for row in connection.execute(counts)}
-    for trigger, most in max_active.items():
-        room = min(most - active.get(trigger, 0), limit - len(found))
-        if room > 0:
-            found += connection.execute(_in_turns(due & (jobs.c.trigger == trigger), room)).scalars()
-    return found
-
-
-def _in_turns(due: ColumnElement[bool], room: int) -> Select[tuple[int]]:
-    """The oldest job of each branch, then the second of each, and so on; the branch that was served last comes last."""
-    turn = func.row_number().over(partition_by=(jobs.c.repository_id, jobs.c.ref), order_by=(jobs.c.due_at, jobs.c.id))
-    columns = (jobs.c.id, jobs.c.trigger, jobs.c.repository_id, jobs.c.ref, jobs.c.due_at)
-    ranked = select(*columns, turn.label("turn")).where(due, jobs.c.lease_until == FREE).subquery()
-    other = jobs.alias()
-    branch = [other.c[name] == ranked.c[name] for name in ("trigger", "repository_id", "ref")]
-    served = select(func.coalesce(func.max(other.c.started_at), 0.0)).where(*branch).scalar_subquery()
-    in_hand = (
-        select(func.count())
-        .select_from(other)
-        .where(*branch, other.c.started_at.is_(None), other.c.state == WAITING, other.c.lease_until > FREE)
-        .scalar_subquery()
-    )
-    order = (ranked.c.turn + in_hand, served, ranked.c.due_at, ranked.c.id)
-    return select(ranked.c.id).where(ranked.c.turn <= room).order_by(*order).limit(room)
-
-
 def _locked(*which: ColumnElement[bool]) -> Select[Any]:
     """The rows themselves, without those that another worker has in hand (PostgreSQL; SQLite has one writer)."""
     # What cannot be a payload for its mere length is not even fetched.
@@ -212,7 +182,7 @@ def _locked(*which: ColumnElement[bool]) -> Select[Any]:
     return (
         select(jobs, case((short, pushes.c.body)).label("body"))
         .join(pushes, pushes.c.push_key == jobs.c.push_key, isouter=True)
-        .where(_DUE, *which)
+        .where(DUE, *which)
         .order_by(jobs.c.due_at, jobs.c.id)
         .with_for_update(skip_locked=True, of=jobs)
     )
@@ -254,7 +224,17 @@ def _time(value: Any) -> float | None:
 
 def _started_job(row: Any) -> StartedJob:
     require_types(row)
-    return StartedJob(row.id, bytes(row.job_key), row.trigger, row.guid, row.run_name, str(row.run_uid or ""))
+    return StartedJob(
+        id=row.id,
+        key=bytes(row.job_key),
+        trigger=row.trigger,
+        guid=row.guid,
+        repository=row.repository,
+        ref=row.ref,
+        head_sha=row.head_sha,
+        run_name=row.run_name,
+        run_uid=str(row.run_uid or ""),
+    )
 
 
 def _apply(connection: Connection, change: Change) -> bool:

@@ -34,6 +34,7 @@ from receiver.journal.schema import deliveries, jobs, journal, keys, metadata, p
 from tests.support.folders import write_folder
 from tests.support.journals import NOW, count, delivery, ignored, opened, rows, run_sql, statements_of, take
 from tests.support.postgres import OWNER, SERVE, WORK, Database, PostgreSQL
+from tests.support.turns import flooded, play, starving
 
 TABLES = (deliveries, pushes, keys, jobs, transitions, revivals)
 DAY = 86_400.0
@@ -344,6 +345,26 @@ def test_workers_that_count_at_the_same_time_keep_the_bound_together(serve: Engi
         assert sum(pool.map(claim_bounded, engines)) == 5
     for engine in engines:
         engine.dispose()
+
+
+@pytest.mark.parametrize("most", [1, 2])
+@pytest.mark.parametrize("kind", ["new branches", "many pushes to one"])
+def test_branches_have_their_turns_as_on_sqlite(
+    serve: Engine, work: Engine, tmp_path: Path, kind: str, most: int
+) -> None:
+    minutes = 12
+    coming = starving(most=most, minutes=minutes) if kind == "new branches" else flooded(minutes=minutes)
+    with opened(tmp_path) as sqlite:
+        expected = play(sqlite, sqlite, coming, minutes=minutes, most=most)
+    assert play(serve, work, coming, minutes=minutes, most=most) == expected
+
+
+def test_a_dead_job_whose_run_may_exist_counts_as_active_for_a_while(serve: Engine, work: Engine) -> None:
+    take(serve, delivery("1", now=NOW - DAY), delivery("2"))
+    (job,) = claim(work, limit=1)
+    Jobs(work).apply([died(job, reason="given-up", message="HTTP 503", at=NOW, in_doubt=True)])
+    assert claim(work, max_active={"striv": 1}) == []
+    assert len(claim(work, now=NOW + DAY, max_active={"striv": 1})) == 1
 
 
 def test_workers_that_record_the_same_outcomes_in_opposite_orders_do_not_wait_for_each_other(

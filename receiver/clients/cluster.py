@@ -98,15 +98,15 @@ class Cluster:
                 found = self.get_run(metadata["namespace"], metadata["name"])
             except NotFoundError as error:
                 raise TransientError("the object that had the run's name was deleted just now") from error
-            if (found["metadata"].get("annotations") or {}).get(KEY) == metadata["annotations"][KEY]:
-                return found
+            if (_metadata(found).get("annotations") or {}).get(KEY) == metadata["annotations"][KEY]:
+                return _usable(found)
             raise TakenError(
                 f"the name {metadata['name']} in {metadata['namespace']} belongs to another object"
             ) from None
         except (ForbiddenError, NotFoundError) as error:
             self._doubt(error)
             raise
-        return run
+        return _usable(run)
 
     def _doubt(self, refusal: PermanentError) -> None:
         """Raise OutageError while the API server is only starting: it forbids everything until it has read its rules.
@@ -281,6 +281,19 @@ def _configuration(settings: ClusterSettings, folder: Path, connections: int) ->
     configuration.retries = False
     configuration.connection_pool_maxsize = connections
     return configuration
+
+
+def _metadata(found: Any) -> dict[str, Any]:
+    metadata = found.get("metadata") if isinstance(found, dict) else None
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _usable(run: dict[str, Any]) -> dict[str, Any]:
+    """Return what a reply says was made, unless it is no PipelineRun: a proxy's page, for instance."""
+    metadata = _metadata(run)
+    if all(isinstance(metadata.get(name), str) for name in ("name", "namespace", "uid")):
+        return run
+    raise TransientError(f"the API server's reply is no PipelineRun: {shortened(str(run))}", in_doubt=True)
 
 
 def _essence(found: dict[str, Any]) -> dict[str, Any]:

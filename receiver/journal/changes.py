@@ -17,7 +17,7 @@ class Job:
     """A claimed job: what to do, and the lease under which it may be done. `payload` is None when it was pruned or is damaged.
 
     `run_name` is the name that was foretold when the push came; `in_doubt` is whether an earlier
-    attempt may have made the run, its reply lost.
+    attempt may have made the run, its reply lost; `has_failed` is whether it was put off before, since it waits.
     """
 
     id: int
@@ -36,6 +36,7 @@ class Job:
     payload: bytes | None = field(repr=False)
     run_name: str | None = None
     in_doubt: bool = False
+    has_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class StartedJob:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One step of one job: `values` are columns of `jobs`; a change of state is logged with its reason.
+    """One step of one job: `values` are columns of `jobs`; a change of state, and whatever else `is_news`, is logged.
 
     `lease` is the lease that has to be held still; None where the state alone guards (a started job needs no lease).
     """
@@ -67,6 +68,7 @@ class Change:
     at: float
     values: dict[str, Any]
     lease: int | None = None
+    is_news: bool = False
 
 
 def started(job: Job, *, run_name: str, run_uid: str, at: float) -> Change:
@@ -84,7 +86,8 @@ def postponed(job: Job, *, due_at: float, reason: str, at: float, counts: bool, 
         "attempts": job.attempts + int(counts),
         "message": reason,
     }
-    return Change(job, WAITING, WAITING, reason, at, values, job.lease)
+    # The first time tells since when the job has been failing.
+    return Change(job, WAITING, WAITING, reason, at, values, job.lease, is_news=not job.has_failed)
 
 
 def salted(job: Job, *, at: float) -> Change:

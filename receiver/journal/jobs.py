@@ -156,6 +156,15 @@ class Jobs:
             newest = connection.execute(came).scalar()
         return counts, _time(oldest), _time(newest)
 
+    def failing_since(self, job: Job) -> float | None:
+        """Return when a waiting job was put off for the first time since it waits, None when it never was."""
+        if not job.has_failed:
+            return None
+        put_off = (transitions.c.from_state == WAITING) & (transitions.c.to_state == WAITING)
+        query = select(func.max(transitions.c.at)).where(transitions.c.job_key == job.key, put_off)
+        with reading(self._engine) as connection:
+            return _time(connection.execute(query).scalar()) or job.waiting_since
+
     def started(self) -> list[StartedJob]:
         """Return all jobs whose runs have no outcome yet."""
         with reading_rows(), reading(self._engine) as connection:
@@ -215,6 +224,7 @@ def _job(row: Row[Any], longest_payload_bytes: int) -> Job:
         payload=unpacked(row.body, limit_bytes=longest_payload_bytes),
         run_name=row.run_name,
         in_doubt=row.lease_until > FREE,
+        has_failed=row.message is not None,
     )
 
 
@@ -243,7 +253,7 @@ def _apply(connection: Connection, change: Change) -> bool:
         named["held"] = change.lease
     named |= {f"new_{name}": value for name, value in change.values.items()}
     done = connection.execute(_step(tuple(change.values), change.lease is not None), named).rowcount == 1
-    if done and change.state != change.expected:
+    if done and (change.is_news or change.state != change.expected):
         row = transition_row(change.job.key, change.expected, change.state, change.reason, change.at)
         connection.execute(_LOGGED, row)
     return done

@@ -133,7 +133,10 @@ transitions = Table(
     Column("reason", Text, nullable=False),
     Index("transitions_by_job", "job_key"),
 )
-"""Append-only: one row for each change of a job's state, written in the same transaction as the change."""
+"""Append-only: one row for each change of a job's state, written in the same transaction as the change.
+
+One from waiting to waiting tells when a job was put off for the first time since it waits.
+"""
 
 revivals = Table(
     "revivals",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _PROBE_SECONDS = 1.0
+_LONGEST_SECONDS = 5.0
 
 
 class Circuit:
@@ -10,7 +11,7 @@ class Circuit:
 
     def __init__(self) -> None:
         self.open_since: float | None = None
-        self._failed_at = 0.0
+        self._planned_at = 0.0
         self._probe_at = 0.0
 
     @property
@@ -26,9 +27,16 @@ class Circuit:
         """
         news = self.open_since is None
         self.open_since = now if self.open_since is None else self.open_since
-        self._failed_at = now
-        self._probe_at = now + max(_PROBE_SECONDS * (0.5 + random), min(retry_after_seconds or 0.0, 5.0))
+        self._plan(now, random, min(retry_after_seconds or 0.0, _LONGEST_SECONDS))
         return news
+
+    def probing(self, *, now: float, random: float) -> None:
+        """Note that one asks now: the next probe is due as soon as after an outage, even where this one gets no answer."""
+        self._plan(now, random)
+
+    def _plan(self, now: float, random: float, least_seconds: float = 0.0) -> None:
+        self._planned_at = now
+        self._probe_at = now + max(_PROBE_SECONDS * (0.5 + random), least_seconds)
 
     def answered(self) -> bool:
         """Note that the cluster answers; return whether it is news."""
@@ -40,11 +48,11 @@ class Circuit:
         """Return how many more jobs may be tried now when `busy` are being tried and `most` may be."""
         if not self.is_open:
             return max(0, most - busy)
-        return 1 if busy == 0 and self.seconds_to_probe(now=now) == 0.0 else 0
+        return 1 if busy < most and self.seconds_to_probe(now=now) == 0.0 else 0
 
     def seconds_to_probe(self, *, now: float) -> float | None:
         """Return when to look again, None while the circuit is closed."""
         if not self.is_open:
             return None
         # A clock that was set back must not keep the cluster waiting until it has caught up.
-        return max(0.0, self._probe_at - now) if now >= self._failed_at else 0.0
+        return max(0.0, self._probe_at - now) if now >= self._planned_at else 0.0

@@ -1,7 +1,4 @@
-"""From job to run: claim, decide again, build the manifest, create, record.
-
-The row is not believed: what runs is what today's configuration says about the stored payload.
-"""
+"""From job to run: claim, decide again, build the manifest, create, record."""
 
 from __future__ import annotations
 
@@ -15,12 +12,10 @@ from typing import Any
 
 from receiver.clients.cluster import Cluster
 from receiver.clients.refusals import TakenError
-from receiver.core.events import Push, decode_push
-from receiver.core.identity import is_job_of, run_name
-from receiver.core.params import PushContext
-from receiver.core.pipelinerun import DELIVERY, KEY, RunIdentity, build_manifest
+from receiver.core.identity import run_name
+from receiver.core.pipelinerun import DELIVERY, KEY
 from receiver.core.retry import retry_delay
-from receiver.core.triggers import Trigger, decide
+from receiver.core.triggers import Trigger
 from receiver.errors import OutageError, PermanentError, ReceiverError, RejectedError, TamperedError, TransientError
 from receiver.journal import changes
 from receiver.journal.changes import Change, Job
@@ -28,6 +23,9 @@ from receiver.journal.jobs import Jobs
 from receiver.journal.schema import WAITING
 from receiver.journal.writer import BatchWriter
 from receiver.work.circuit import Circuit
+from receiver.work.facts import facts_of
+from receiver.work.manifests import manifest_of
+from receiver.work.suspects import Suspects
 
 _log = logging.getLogger(__name__)
 _AHEAD = 4  # claims per worker thread, so that none waits for the next claim
@@ -73,7 +71,8 @@ class Dispatcher:
         self._report_started = report_started
         self._lock = threading.Lock()
         self._held: dict[int, Job] = {}
-        self._probe: Job | None = None
+        self._probes: set[int] = set()
+        self._suspects = Suspects()
         self._asking = False
         self._why_away = ""
         self._sated = True
@@ -85,9 +84,10 @@ class Dispatcher:
         """Claim what may be tried now and start on it; return the seconds after which to look again, if nobody rings."""
         now = self._clock()
         with self._lock:
-            busy = len(self._held) + self._asking
-            allowed = self.circuit.allowance(now=now, busy=busy, most=self._limits.concurrency * _AHEAD)
+            allowed = self.circuit.allowance(now=now, busy=len(self._held) + self._asking, most=self._most())
             probing = self.circuit.is_open and allowed > 0
+            if probing:
+                self.circuit.probing(now=now, random=random.random())  # noqa: S311 - jitter
         claimed: list[Job] = []
         if allowed:
             if probing:
@@ -97,14 +97,19 @@ class Dispatcher:
             )
             with self._lock:
                 self._held |= {job.id: job for job in claimed}
-                self._probe = claimed[0] if probing and claimed else None
-                self._asking = probing and not claimed
+                self._probes |= {job.id for job in claimed if probing}
+                asks = probing and not claimed and not self._asking
+                self._asking |= asks
             self._running = {each for each in self._running if not each.done()}
             self._running |= {self._pool.submit(self._handle, job) for job in claimed}
-            if self._asking:
+            if asks:
                 self._running.add(self._pool.submit(self._ask))
         self._sated = len(claimed) < allowed
         return self._pause(now, claimed=bool(claimed))
+
+    def _most(self) -> int:
+        # While the cluster is away, threads that wait for a time-out must leave some for when it is back.
+        return max(1, self._limits.concurrency // 2) if self.circuit.is_open else self._limits.concurrency * _AHEAD
 
     def renew_leases(self) -> None:
         """Prolong the leases of all jobs in hand."""
@@ -129,10 +134,9 @@ class Dispatcher:
     def _pause(self, now: float, *, claimed: bool) -> float:
         with self._lock:
             probe = self.circuit.seconds_to_probe(now=now)
-            under_way = self._asking or bool(self._held)
-            full = len(self._held) >= self._limits.concurrency * _AHEAD
+            full = len(self._held) + self._asking >= self._most()
         if probe is not None:
-            return 1.0 if under_way else min(1.0, probe)
+            return 1.0 if full else min(1.0, probe)
         if claimed and self._sated:
             # The creations come first; what is due next can be asked when they are on their way.
             return _ASK_LATER_SECONDS
@@ -145,16 +149,19 @@ class Dispatcher:
         try:
             change = self._held_back(job) or self.attempt(job)
             if not self._recorder.submit(change).result():
-                _log.warning("another worker was quicker", extra=_facts(job))
+                _log.warning("another worker was quicker", extra=facts_of(job))
             is_over = change.state != WAITING
         except ReceiverError as error:
             # The lease runs out by itself, and the step is repeated.
-            _log.error("job not recorded", extra={**_facts(job), "problem": str(error)})
-        except Exception:  # noqa: BLE001 - one job must never stop the others
-            _log.exception("job failed in an unforeseen way", extra=_facts(job))
+            _log.error("job not recorded", extra={**facts_of(job), "problem": str(error)})
+        except Exception:  # noqa: BLE001 - as below
+            _log.exception("job not recorded", extra=facts_of(job))
         finally:
             with self._lock:
                 self._held.pop(job.id, None)
+                self._probes.discard(job.id)
+                if is_over:
+                    self._suspects.answered(job.id)
                 low = len(self._held) < self._limits.concurrency * _AHEAD // 2
             # To look in vain costs more than to wait for the next push.
             if low and not (is_over and self._sated and not self._max_active):
@@ -180,7 +187,7 @@ class Dispatcher:
     def _held_back(self, job: Job) -> Change | None:
         """Give a job back that was claimed before the cluster went away, so that it does not wait for a time-out of its own."""
         with self._lock:
-            if not self.circuit.is_open or job is self._probe:
+            if not self.circuit.is_open or job.id in self._probes:
                 return None
         now = self._clock()
         return changes.postponed(job, due_at=now, reason=self._why_away, at=now, counts=False, in_doubt=False)
@@ -188,35 +195,47 @@ class Dispatcher:
     def attempt(self, job: Job) -> Change:
         """Try once to make the job's run; return what has to be recorded."""
         try:
-            manifest = self._manifest(job)
+            return self._attempt(job)
+        except ReceiverError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one job must never stop the others
+            # It may come again with each attempt, and nobody knows how far this one came.
+            _log.exception("job failed in an unforeseen way", extra=facts_of(job))
+            return self._later(job, TransientError(f"the receiver failed at this job: {error!r}", in_doubt=True))
+
+    def _attempt(self, job: Job) -> Change:
+        try:
+            manifest = manifest_of(job, self._triggers)
         except RejectedError as error:
             return self._dead(job, error.reason, error.detail)
         except TamperedError as error:
             return self._dead(job, "tampered", str(error))
         except PermanentError as error:
             return self._dead(job, "refused", str(error))
+        since = self._suspects.now()
         try:
             run = self._made_before(job, manifest) or self._cluster.create_run(manifest)
         except TakenError as error:
-            self._answered()
+            self._answered(job)
             if job.salt < _MOST_SALTS:
-                _log.warning("run name taken", extra={**_facts(job), "problem": str(error)})
+                _log.warning("run name taken", extra={**self._facts(job), "problem": str(error)})
                 return changes.salted(job, at=self._clock())
             return self._dead(job, "name-taken", str(error))
         except OutageError as error:
             return self._away(job, error)
         except TransientError as error:
-            self._answered()
+            self._answered(job)
             return self._later(job, error)
         except PermanentError as error:
-            self._answered()
+            self._answered(job)
             return self._dead(job, "refused", str(error))
-        self._answered()
+        self._answered(job, made_since=since)
         now = self._clock()
         self._report_started(max(0.0, now - job.waiting_since))
         metadata = run["metadata"]
-        _log.info("run created", extra={**_facts(job), "run": metadata["name"], "namespace": metadata["namespace"]})
-        return changes.started(job, run_name=metadata["name"], run_uid=metadata["uid"], at=now)
+        name, namespace = metadata["name"], metadata["namespace"]
+        _log.info("run created", extra={**facts_of(job, run=name), "namespace": namespace})
+        return changes.started(job, run_name=name, run_uid=metadata["uid"], at=now)
 
     def _made_before(self, job: Job, manifest: dict[str, Any]) -> dict[str, Any] | None:
         """Return the run of an attempt whose reply was lost, where the template names runs otherwise since then.
@@ -230,19 +249,6 @@ class Dispatcher:
         key = manifest["metadata"]["annotations"][KEY]
         return next((run for run in runs if (run["metadata"].get("annotations") or {}).get(KEY) == key), None)
 
-    def _manifest(self, job: Job) -> dict[str, Any]:
-        trigger = self._triggers.get(job.trigger)
-        if trigger is None:
-            raise PermanentError(f"the trigger `{job.trigger}` is no longer configured")
-        if job.payload is None:
-            raise PermanentError("the payload is no longer in the journal, or is damaged")
-        push = decode_push(job.payload, with_files=trigger.reads_files)
-        _require_own(job, push)
-        _require_match(trigger, push)
-        params = trigger.reader.read(push, PushContext(delivery_id=job.guid, trigger=trigger.name), job.payload)
-        identity = RunIdentity(key=job.key, generation=job.generation, delivery_id=job.guid, salt=job.salt)
-        return build_manifest(trigger, push, params, identity)
-
     def _note_outage(self, error: OutageError) -> float:
         """Open the circuit, or keep it open; return when that was."""
         now = self._clock()
@@ -254,55 +260,54 @@ class Dispatcher:
         return now
 
     def _away(self, job: Job, error: OutageError) -> Change:
+        with self._lock:
+            is_alone = self._suspects.failed(job.id)
+        if is_alone:
+            return self._later(job, error)
         now = self._note_outage(error)
         return self._given_up(job, error) or changes.postponed(
             job, due_at=now, reason=str(error), at=now, counts=False, in_doubt=error.in_doubt
         )
 
     def _later(self, job: Job, error: TransientError) -> Change:
+        if dead := self._given_up(job, error):
+            return dead
         now = self._clock()
         delay = retry_delay(job.attempts + 1, random=random.random(), retry_after_seconds=error.retry_after_seconds)  # noqa: S311 - jitter
-        _log.warning("job postponed", extra={**_facts(job), "problem": str(error), "delay_seconds": round(delay, 1)})
-        return self._given_up(job, error) or changes.postponed(
+        facts = {**self._facts(job), "problem": str(error), "delay_seconds": round(delay, 1)}
+        _log.warning("job postponed", extra=facts)
+        return changes.postponed(
             job, due_at=now + delay, reason=str(error), at=now, counts=True, in_doubt=error.in_doubt
         )
 
     def _given_up(self, job: Job, error: TransientError) -> Change | None:
-        waited = self._clock() - job.waiting_since
-        if waited < self._limits.give_up_days * _DAY_SECONDS:
+        longest = self._limits.give_up_days * _DAY_SECONDS
+        now = self._clock()
+        if now - job.waiting_since < longest:
+            return None
+        # To wait for its turn is no fault of a job's.
+        waited = now - (self._jobs.failing_since(job) or now)
+        if waited < longest:
             return None
         message = f"after {waited / _DAY_SECONDS:.1f} days: {error}"
         return self._dead(job, "given-up", message, in_doubt=error.in_doubt)
 
     def _dead(self, job: Job, reason: str, message: str, *, in_doubt: bool = False) -> Change:
-        _log.error("job dead", extra={**_facts(job), "reason": reason, "problem": message})
+        _log.error("job dead", extra={**self._facts(job), "reason": reason, "problem": message})
         return changes.died(job, reason=reason, message=message, at=self._clock(), in_doubt=in_doubt)
 
-    def _answered(self) -> None:
+    def _facts(self, job: Job) -> dict[str, Any]:
+        """The fields of a log line, with the name that the run was tried under."""
+        trigger = self._triggers.get(job.trigger)
+        return facts_of(job, run=run_name(trigger.name_prefix, job.key, salt=job.salt) if trigger else None)
+
+    def _answered(self, job: Job | None = None, *, made_since: int | None = None) -> None:
         with self._lock:
             news = self.circuit.answered()
+            if job is not None:
+                self._suspects.answered(job.id)
+            if made_since is not None:
+                self._suspects.made(since=made_since)
         if news:
             _log.info("cluster answers again")
             self._ring()
-
-
-def _require_own(job: Job, push: Push) -> None:
-    # So the key in a run's annotation always tells truly which push it is for, and no payload can take another's place.
-    if not is_job_of(push, key=job.key, push_key=job.push_key, trigger=job.trigger, generation=job.generation):
-        raise TamperedError("the job does not belong to its payload: the receiver has not written the one or the other")
-
-
-def _require_match(trigger: Trigger, push: Push) -> None:
-    (decision,) = decide((trigger,), push)
-    if not decision.matched:
-        raise PermanentError(f"the trigger `{trigger.name}` does not match this push (any more): {decision.detail}")
-
-
-def _facts(job: Job) -> dict[str, Any]:
-    return {
-        "delivery": job.guid,
-        "trigger": job.trigger,
-        "repository": job.repository,
-        "ref": job.ref,
-        "sha": job.head_sha,
-    }

@@ -37,6 +37,8 @@ class SimulatedCluster:
         self.away = False
         self.webhook_down = False
         self.refusing = True
+        self.sick: set[str] = set()
+        self.asked: list[str] = []
         self._uids = 0
 
     def reconnect(self) -> None:
@@ -44,6 +46,8 @@ class SimulatedCluster:
 
     def create_run(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """POST: a caller in a greenlet stops before and after it took effect."""
+        ref = manifest["metadata"]["annotations"][PREFIX + "ref"]
+        self.asked.append(ref)
         pause()
         fault = self.faults.popleft() if self.faults else ""
         if self.away or fault == RESET:
@@ -52,9 +56,9 @@ class SimulatedCluster:
             raise TransientError("HTTP 429: slow down", retry_after_seconds=20.0 if fault == LIMITED else None)
         if fault == FAILED:
             raise TransientError("HTTP 500: etcd", in_doubt=True)
-        if self.refusing and manifest["metadata"]["annotations"][PREFIX + "ref"].endswith("/refused"):
+        if self.refusing and ref.endswith("/refused"):
             raise PermanentError("HTTP 403: not allowed")
-        if self.webhook_down:
+        if self.webhook_down or ref in self.sick:
             raise OutageError("HTTP 500: failed calling webhook", in_doubt=True)
         run = self._stored(manifest)
         pause()
@@ -75,6 +79,10 @@ class SimulatedCluster:
     def _with_uid(self, manifest: dict[str, Any]) -> dict[str, Any]:
         self._uids += 1
         return {**manifest, "metadata": {**manifest["metadata"], "uid": f"uid-{self._uids}"}}
+
+    def ask(self, _namespace: str) -> None:
+        """GET next to nothing."""
+        self._check()
 
     def get_run(self, _namespace: str, name: str) -> dict[str, Any]:
         """GET one."""
@@ -113,6 +121,7 @@ class SimulatedCluster:
     def heal(self) -> None:
         """End all faults."""
         self.away = self.webhook_down = self.refusing = False
+        self.sick.clear()
         self.faults.clear()
 
 
@@ -178,6 +187,7 @@ class SimulatedWorker:
         cluster: SimulatedCluster,
         triggers: tuple[Trigger, ...],
         clock: Callable[[], float],
+        concurrency: int = 2,
     ) -> None:
         self.steps = Steps()
         self.dispatcher = Dispatcher(
@@ -185,7 +195,7 @@ class SimulatedWorker:
             recorder=recorder,
             cluster=cast("Cluster", cluster),
             triggers=triggers,
-            limits=Limits(concurrency=2, lease_seconds=10.0, give_up_days=3.0),
+            limits=Limits(concurrency=concurrency, lease_seconds=10.0, give_up_days=3.0),
             clock=clock,
             ring=lambda: None,
             pool=self.steps,

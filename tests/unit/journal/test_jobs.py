@@ -96,7 +96,7 @@ def test_what_the_holder_of_the_lease_writes_is_recorded_with_its_transition(eng
     assert row["lease_until"] < NOW
     assert {name: row[name] for name in change.values} == change.values
     log = [(each["from_state"], each["to_state"], each["reason"]) for each in rows(engine, transitions)]
-    assert log[1:] == ([] if change.state == WAITING else [(WAITING, change.state, change.reason)])
+    assert log[1:] == ([(WAITING, change.state, change.reason)] if kind is not salt else [])
 
 
 @KINDS
@@ -227,6 +227,7 @@ def test_a_whole_life_only_appends_to_the_log_of_transitions(engine: Engine) -> 
     Records(engine).replay("abcdef", new.push, [Wanted("striv", "striv-")], now=NOW + 40)
     assert [(row["to_state"], row["reason"]) for row in rows(engine, transitions)] == [
         (WAITING, "matched"),
+        (WAITING, "HTTP 429"),
         (DEAD, "refused"),
         (WAITING, "redelivered"),
         (DEAD, "refused"),
@@ -426,3 +427,26 @@ def test_a_dead_job_that_was_refused_takes_nobodys_place(engine: Engine) -> None
     apply(engine, die(claim_one(engine)))
     take(engine, delivery("2"))
     assert len(Jobs(engine).claim(now=NOW + 1, limit=9, lease_seconds=5, max_active={"striv": 1})) == 1
+
+
+def test_the_log_tells_since_when_a_job_fails_and_not_how_often(engine: Engine) -> None:
+    new = delivery(now=NOW - 86_400)
+    take(engine, new)
+    queue = Jobs(engine)
+    for life in (0.0, 1_000.0):
+        (job,) = claim(engine, now=NOW + life)
+        assert queue.failing_since(job) is None
+        apply(engine, postponed(job, due_at=NOW, reason="HTTP 503", at=NOW + life, counts=False, in_doubt=False))
+        for later in (31.0, 62.0):
+            (job,) = claim(engine, now=NOW + life + later)
+            assert queue.failing_since(job) == NOW + life
+            apply(
+                engine,
+                postponed(job, due_at=NOW, reason="HTTP 429", at=NOW + life + later, counts=True, in_doubt=False),
+            )
+        (job,) = claim(engine, now=NOW + life + 100)
+        apply(engine, die(job))
+        take(engine, new)
+    steps = [(row["to_state"], row["reason"]) for row in rows(engine, transitions)]
+    put_off = [(WAITING, "HTTP 503"), (DEAD, "refused")]
+    assert steps == [(WAITING, "matched"), *put_off, (WAITING, "redelivered"), *put_off]

@@ -29,7 +29,16 @@ def test_while_it_is_away_one_may_ask_after_about_a_second(random: float, second
     assert circuit.seconds_to_probe(now=NOW) == pytest.approx(seconds)
     assert circuit.allowance(now=NOW + seconds - 0.01, busy=0, most=8) == 0
     assert circuit.allowance(now=NOW + seconds + 0.01, busy=0, most=8) == 1
-    assert circuit.allowance(now=NOW + seconds + 0.01, busy=1, most=8) == 0
+    assert circuit.allowance(now=NOW + seconds + 0.01, busy=8, most=8) == 0
+
+
+@pytest.mark.parametrize(("random", "seconds"), [(0.0, 0.5), (0.5, 1.0), (0.999, 1.499)])
+def test_while_one_asks_and_gets_no_answer_the_next_may_ask_after_about_a_second(random: float, seconds: float) -> None:
+    circuit = opened()
+    later = NOW + 60
+    circuit.probing(now=later, random=random)
+    assert circuit.allowance(now=later + seconds - 0.01, busy=1, most=8) == 0
+    assert circuit.allowance(now=later + seconds + 0.01, busy=1, most=8) == 1
 
 
 def test_only_the_first_failure_and_the_first_answer_are_news() -> None:

@@ -31,7 +31,7 @@ from receiver.settings import ClusterSettings
 _log = logging.getLogger(__name__)
 _GROUP, _VERSION = "tekton.dev", "v1"
 _PAGE = 250
-_WATCH_SECONDS = 60
+_WATCH_SECONDS = 20  # and the grace for one that died without a word: what is missed then is still seen within a minute
 _WATCH_GRACE_SECONDS = 10
 _DOUBT_SECONDS = 30.0
 _MANAGED = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())

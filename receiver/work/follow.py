@@ -23,6 +23,7 @@ from receiver.errors import NotFoundError, OutageError, PermanentError, Tampered
 from receiver.journal.changes import Change, StartedJob, finished
 from receiver.journal.jobs import Jobs
 from receiver.journal.writer import BatchWriter
+from receiver.work.facts import facts_of
 
 _log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.5
@@ -30,6 +31,7 @@ _BREATH_SECONDS = 1.0  # between two watches at least
 _PASSING = (TransientError, PermanentError)  # not TamperedError: whoever noticed that must stop
 _SALTS = range(4)  # no run gets more salt
 _PATIENCE_SECONDS = 30.0  # with a run that ended and whose job does not say yet that it started
+_IDLE_SECONDS = 60.0  # between two lists at least, while no run is under way
 
 
 class Follower:
@@ -61,6 +63,7 @@ class Follower:
         self._stopping = stopping
         self._report_ended = report_ended
         self._report_tampered = report_tampered
+        self._listed_at = -_IDLE_SECONDS
         self._ended: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
     def threads(self) -> list[threading.Thread]:
@@ -102,10 +105,16 @@ class Follower:
             except _PASSING as error:
                 version = ""
                 _log.warning("watch interrupted", extra={"namespace": namespace, "problem": str(error)})
-                if isinstance(error, OutageError):
-                    # Perhaps with credentials that have been renewed; no push may come that would look.
-                    self._cluster.reconnect()
+                self._renew_connections(error)
             self._stopping.wait(max(0.0, _BREATH_SECONDS - (time.monotonic() - began)))
+
+    def _renew_connections(self, error: Exception) -> None:
+        """After an outage: with credentials that were perhaps renewed, since no push may come that would look.
+
+        The other connections may have died without a word, too, and each would cost a time-out of its own.
+        """
+        if isinstance(error, OutageError):
+            self._cluster.reconnect()
 
     def _offer(self, runs: Iterable[dict[str, Any]]) -> None:
         for run in runs:
@@ -148,6 +157,7 @@ class Follower:
                     self._correct([run])
         except _PASSING as error:
             _log.warning("outcomes not recorded yet", extra={"problem": str(error)})
+            self._renew_connections(error)
             self._stopping.wait(_TICK_SECONDS)
         return left
 
@@ -160,29 +170,38 @@ class Follower:
         }
         for job in self._jobs.contradicting({key: outcome.result for key, (_, outcome) in ended.items()}):
             metadata, outcome = ended[job.key][0]["metadata"], ended[job.key][1]
-            facts = {"delivery": job.guid, "run": metadata["name"], "result": outcome.result}
+            facts = {**facts_of(job, run=metadata["name"]), "result": outcome.result}
             _log.error("journal contradicts the cluster and is set right", extra=facts)
             own = replace(job, run_name=metadata["name"], run_uid=metadata["uid"])
             self._record(own, metadata["namespace"], ended[job.key][0], corrects=True)
 
     def _list_forever(self) -> None:
-        while not self._stopping.wait(self._relist_seconds):
+        pause, is_repetition = self._relist_seconds, False
+        while not self._stopping.wait(pause):
+            pause = self._relist_seconds
             try:
                 self.reconcile()
             except _PASSING as error:
                 _log.warning("runs not listed", extra={"problem": str(error)})
+                self._renew_connections(error)
+                if isinstance(error, OutageError) and not is_repetition:
+                    # Once more, with a new connection. What is really away is asked no more often than otherwise.
+                    pause, is_repetition = min(pause, _BREATH_SECONDS), True
+                    continue
+            is_repetition = False
 
     def reconcile(self) -> None:
-        """Compare every started job with the cluster's own list; raises ReceiverError when one of the two does not answer.
+        """Compare every started job, and every outcome, with the cluster's own list.
 
-        What is refused for one namespace or one run is logged, and the others are compared all the same.
+        Raises ReceiverError when one of the two does not answer. What is refused for one namespace or one run is logged, and the
+        others are compared all the same. While no run is under way there is less to compare, and it is done less often.
         """
         started = self._jobs.started()
-        if not started:
+        if not started and time.monotonic() - self._listed_at < _IDLE_SECONDS:
             return
         live: dict[str, dict[str, Any]] = {}
         refused: set[str | None] = set()
-        for namespace in sorted({self._namespaces[job.trigger] for job in started if job.trigger in self._namespaces}):
+        for namespace in sorted(set(self._namespaces.values())):
             try:
                 runs, _ = self._cluster.list_runs(namespace)
             except PermanentError as error:
@@ -190,6 +209,7 @@ class Follower:
                 refused.add(namespace)
             else:
                 live |= {run["metadata"]["uid"]: run for run in runs}
+        self._listed_at = time.monotonic()
         self._correct(live.values())
         for job in started:
             if self._namespaces.get(job.trigger) not in refused:
@@ -209,7 +229,7 @@ class Follower:
             except NotFoundError:
                 run = {}
             except PermanentError as error:
-                _log.warning("run not read", extra={"run": job.run_name, "problem": str(error)})
+                _log.warning("run not read", extra={**facts_of(job), "problem": str(error)})
                 return
         if run.get("metadata", {}).get("uid") != job.run_uid:
             run = {"deleted": True, "metadata": {"namespace": namespace}}
@@ -237,7 +257,7 @@ class Follower:
             return failed_task(self._cluster.list_taskruns(namespace, job.run_uid))
         except PermanentError as error:
             # An outcome without the task is better than none, for this run and for those behind it.
-            _log.warning("failed task not known", extra={"run": job.run_name, "problem": str(error)})
+            _log.warning("failed task not known", extra={**facts_of(job), "problem": str(error)})
             return None
 
     def _finish(self, job: StartedJob, outcome: Outcome, *, corrects: bool = False) -> None:
@@ -252,11 +272,8 @@ class Follower:
         )
         if self._recorder.submit(change).result():
             self._report_ended(outcome.result)
-            facts = {"delivery": job.guid, "trigger": job.trigger, "run": job.run_name}
-            _log.info(
-                "run ended",
-                extra={**facts, "result": outcome.result, "reason": outcome.reason, "failed_task": outcome.failed_task},
-            )
+            ending = {"result": outcome.result, "reason": outcome.reason, "failed_task": outcome.failed_task}
+            _log.info("run ended", extra={**facts_of(job), **ending})
 
 
 def _identity(run: dict[str, Any]) -> tuple[str, bytes]:

@@ -1,6 +1,6 @@
 """HTTP 410 from a real API server: the version that a watch would go on from is gone, and no outcome is missed by it.
 
-STRIV_FULL=1 lets the watch end after its usual minute.
+STRIV_FULL=1 lets the watch last as long as usual.
 """
 
 from __future__ import annotations

@@ -44,6 +44,7 @@ class Proxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._toxic = HEALTHY
         self._ways: set[asyncio.Task[None]] = set()
+        self._forgotten: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._healed = asyncio.Event()
         self.held = 0
@@ -72,6 +73,10 @@ class Proxy:
     def reset(self) -> None:
         """Reset all open connections."""
         self._do(self._reset)
+
+    def forget(self) -> None:
+        """Pass nothing on any more on what is open now, without a word; new connections are served."""
+        self._do(lambda: self._forgotten.update(self._ways))
 
     def down(self) -> None:
         """Reset all connections and refuse new ones."""
@@ -124,8 +129,8 @@ class Proxy:
         try:
             back, there = await asyncio.open_connection("127.0.0.1", self._upstream)
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._pass(reader, there, is_reply=False))
-                both.create_task(self._pass(back, writer, is_reply=True))
+                both.create_task(self._pass(way, reader, there, is_reply=False))
+                both.create_task(self._pass(way, back, writer, is_reply=True))
         except (asyncio.CancelledError, OSError, ExceptionGroup):
             # Whoever was cut off sees a reset, the other end a close.
             with contextlib.suppress(OSError):
@@ -133,19 +138,22 @@ class Proxy:
             writer.transport.abort()
         finally:
             self._ways.discard(way)
+            self._forgotten.discard(way)
             for end in (writer, there):
                 if end is not None:
                     with contextlib.suppress(OSError):
                         end.close()
 
-    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, is_reply: bool) -> None:
+    async def _pass(
+        self, way: asyncio.Task[None], source: asyncio.StreamReader, target: asyncio.StreamWriter, *, is_reply: bool
+    ) -> None:
         # Chunks that came together are late together: a request may come in several.
         late: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
         async with asyncio.TaskGroup() as both:
             both.create_task(self._deliver(late, target))
             while chunk := await source.read(_CHUNK):
                 toxic = self._toxic
-                if toxic.swallows:
+                if toxic.swallows or way in self._forgotten:
                     continue
                 is_data = not _shakes_hands(chunk)
                 if is_reply and is_data and toxic.loses_replies:

@@ -1,4 +1,4 @@
-"""`receiver` whose watches end after three seconds instead of a minute, so that a test sees the next one begin."""
+"""`receiver` whose watches end after three seconds instead of twenty, so that a test sees the next one begin."""
 
 from __future__ import annotations
 

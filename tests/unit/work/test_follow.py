@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import pairwise
@@ -24,7 +25,8 @@ from receiver.journal.schema import FINISHED, STARTED, jobs, transitions
 from receiver.journal.writer import BatchWriter
 from receiver.settings.model import ClusterSettings
 from receiver.work.follow import Follower
-from tests.support.journals import NOW, TRIGGER, delivery, opened, rows, run_sql, statements_of, take
+from tests.support.journals import NOW, REPOSITORY, TRIGGER, delivery, opened, rows, run_sql, statements_of, take
+from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 from tests.unit.work.api_server import NAMESPACE, Fault
 from tests.unit.work.watch_server import (
@@ -74,13 +76,19 @@ class Bench:
         self.engine, self.server, self.folder = engine, server, folder
         self.jobs = Jobs(engine)
         self.recorder: BatchWriter[Change, bool] = BatchWriter(self.jobs.apply)
-        settings = ClusterSettings(kubeconfig=str(server.kubeconfig(folder)), read_timeout_seconds=5.0)
-        self.cluster = Cluster(settings, folder=folder, connections=8)
+        self.connect(read_timeout_seconds=5.0)
         self.reported: list[str] = []
         self.tampered: list[TamperedError] = []
         self.namespaces = {TRIGGER: NAMESPACE}
         self.unforeseen = False
         self.make()
+
+    def connect(self, *, read_timeout_seconds: float) -> None:
+        """Make a way to the server, whose port may be a proxy's meanwhile."""
+        settings = ClusterSettings(
+            kubeconfig=str(self.server.kubeconfig(self.folder)), read_timeout_seconds=read_timeout_seconds
+        )
+        self.cluster = Cluster(settings, folder=self.folder, connections=8)
 
     def make(self, *, relist_seconds: float = NEVER_SECONDS) -> None:
         """Make another follower, as the next process would."""
@@ -441,6 +449,40 @@ def test_lists_that_fail_are_asked_for_again(bench: Bench, fault: Fault) -> None
         assert bench.outcome(run)[0] == SUCCEEDED
 
 
+def test_an_outcome_is_seen_soon_though_all_connections_have_died_without_a_word(bench: Bench) -> None:
+    """The watch hears nothing and waits; the list runs into one time-out, not into one more interval."""
+    relist_seconds = 3.0
+    with Proxy(bench.server.port) as proxy:
+        bench.cluster.close()
+        bench.server.port = proxy.port
+        bench.connect(read_timeout_seconds=0.5)
+        run = bench.run("1")
+        bench.start(relist_seconds=relist_seconds)
+        bench.follower.reconcile()
+        proxy.forget()
+        forgotten_at = time.monotonic()
+        bench.server.put(ended(run))
+        assert bench.outcome(run)[0] == SUCCEEDED
+        assert time.monotonic() - forgotten_at < 2 * relist_seconds
+        proxy.reset()
+        bench.stop()
+
+
+def test_a_list_that_found_the_cluster_away_is_repeated_once_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    def away(_follower: Follower) -> None:
+        tried.append(time.monotonic())
+        raise OutageError("away")
+
+    monkeypatch.setattr(Follower, "reconcile", away)
+    bench.start(relist_seconds=0.5)
+    eventually(lambda: len(tried) >= 6, what="tries")
+    assert [later - earlier > 0.4 for earlier, later in pairwise(tried[:6])] == [False, True, False, True, False]
+
+
 def test_an_outcome_that_watch_and_list_both_tell_is_recorded_and_reported_once(bench: Bench) -> None:
     runs = [bench.run(str(number)) for number in range(20)]
     bench.start(relist_seconds=0.01)
@@ -539,11 +581,6 @@ def test_a_comparison_without_an_api_server_raises_and_settles_nothing(bench: Be
     with pytest.raises(OutageError):
         bench.follower.reconcile()
     assert bench.job(run)["state"] == STARTED
-
-
-def test_a_comparison_asks_the_cluster_nothing_when_no_job_waits_for_an_outcome(bench: Bench) -> None:
-    bench.follower.reconcile()
-    assert bench.server.asked == []
 
 
 def test_a_namespace_that_may_not_be_listed_keeps_no_other_from_its_outcomes(bench: Bench) -> None:
@@ -655,6 +692,51 @@ def test_what_the_journal_says_against_the_live_run_is_set_right(
     assert bench.outcome(run) == (FAILED, "Failed", "test-backend (Failed)")
     assert "journal contradicts the cluster and is set right" in caplog.messages
     bench.wait_reported([FAILED])
+
+
+def test_what_the_journal_says_against_the_cluster_is_set_right_while_no_run_is_under_way(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = bench.run("1")
+    bench.server.put(ended(run, good=False))
+    bench.follower.reconcile()
+    assert bench.outcome(run)[0] == FAILED
+    forge_finished(bench, run, SUCCEEDED)
+    lists = bench.server.count(LIST)
+    for _ in range(3):
+        bench.follower.reconcile()
+    # Just now it was listed.
+    assert bench.server.count(LIST) == lists
+    monkeypatch.setattr("receiver.work.follow._IDLE_SECONDS", 0.0)
+    bench.follower.reconcile()
+    assert bench.server.count(LIST) == lists + 1
+    assert bench.job(run)["result"] == FAILED
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_lines_about_an_outcome_say_of_which_push_and_which_run_it_is(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    run = bench.run("1")
+    bench.server.put(ended(run, good=False))
+    bench.follower.reconcile()
+    forge_finished(bench, run, SUCCEEDED)
+    bench.run("another that has begun")
+    bench.follower.reconcile()
+    job = bench.job(run)
+    said = {
+        "delivery": job["guid"],
+        "trigger": TRIGGER,
+        "repository": REPOSITORY,
+        "ref": job["ref"],
+        "sha": job["head_sha"],
+    }
+    said |= {"run": run["metadata"]["name"], "result": FAILED}
+    wrong = "journal contradicts the cluster and is set right"
+    lines = [vars(record) for record in caplog.records if record.message in ("run ended", wrong)]
+    assert [line["message"] for line in lines] == ["run ended", wrong, "run ended"]
+    assert [{field: line[field] for field in said} for line in lines] == [said] * 3
 
 
 @pytest.mark.usefixtures("impatient")

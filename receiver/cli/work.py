@@ -71,7 +71,7 @@ def work(context: Context) -> None:
     if private is not None:
         private.close()
     if not finished:
-        _log.warning("stopped while the cluster owed answers; the next worker asks again")
+        _log.warning("stopped while cluster or journal owed answers; the next worker asks again")
         logging.shutdown()
         # Python would wait for the threads that wait for the cluster.
         os._exit(0)

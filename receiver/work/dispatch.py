@@ -119,17 +119,23 @@ class Dispatcher:
             self._jobs.renew(held, until=self._clock() + self._limits.lease_seconds)
 
     def close(self, *, seconds: float | None = None) -> bool:
-        """Let the creations that have begun finish within `seconds`, give every other job back; return whether all finished.
+        """Finish within `seconds` and give back what is left; return whether all finished. Raises JournalError."""
+        finished = self.finish(seconds=seconds)
+        self.give_back()
+        return finished
 
-        One that did not is given back too: it may still be made, and whoever takes the job next finds it.
-        """
+    def finish(self, *, seconds: float | None = None) -> bool:
+        """Begin nothing more and let the creations that have begun finish within `seconds`; return whether all did."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         _, late = wait([each for each in self._running if not each.cancelled()], timeout=seconds)
+        return not late
+
+    def give_back(self) -> None:
+        """Give back all jobs in hand. A run that is late may still be made, and whoever takes the job next finds it."""
         with self._lock:
             held = list(self._held.values())
         if held:
             self._jobs.release(held)
-        return not late
 
     def _pause(self, now: float, *, claimed: bool) -> float:
         with self._lock:

@@ -23,6 +23,7 @@ from receiver.work.metrics import WorkMetrics
 _log = logging.getLogger(__name__)
 _RENEWALS = 3  # a lease is renewed this often before it would run out
 _STUCK_SECONDS = 60.0
+_LAST_WRITES_SECONDS = 2.0  # of the time for the end; a SQLite journal that is locked says so after 1.5 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Worker:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._stopping = threading.Event()
+        self._stopped_at = 0.0
         self._stepped_at = time.monotonic()
         self._forged: TamperedError | None = None
         self._recorder: BatchWriter[Change, bool] = BatchWriter(parts.jobs.apply, name="recorder")
@@ -72,9 +74,11 @@ class Worker:
         )
 
     def run(self) -> bool:
-        """Dispatch until `stop` is called, finish what has begun and give the rest back; return whether all could be finished.
+        """Dispatch until `stop` is called, finish what has begun and give the rest back; return whether all that could be done.
 
-        Raises TamperedError as soon as the journal turns out to be forged: nothing more is read from it or written to it.
+        The end takes `work.shutdown_seconds` at most from `stop` on, whoever does not answer: leases run out by themselves, and
+        the next worker repeats what was not recorded. Raises TamperedError as soon as the journal turns out to be forged:
+        nothing more is read from it or written to it.
         """
         renewing = threading.Thread(target=self._renew_forever, name="leases", daemon=True)
         pruning = threading.Thread(target=self._prune_forever, name="prune", daemon=True)
@@ -83,12 +87,28 @@ class Worker:
         while not self._stopping.is_set():
             self._stepped_at = time.monotonic()
             self._parts.alarm.wait(self._step())
-        finished = self._dispatcher.close(seconds=self._parts.settings.shutdown_seconds)
+        return self._finish()
+
+    def _finish(self) -> bool:
+        seconds = self._parts.settings.shutdown_seconds
+        end = self._stopped_at + seconds
+        reserved = min(_LAST_WRITES_SECONDS, seconds / 2)
+        finished = self._dispatcher.finish(seconds=max(0.0, end - reserved - time.monotonic()))
+        writing = threading.Thread(target=self._write_last, name="last-writes", daemon=True)
+        writing.start()
+        writing.join(max(0.0, end - time.monotonic()))
+        return finished and not writing.is_alive()
+
+    def _write_last(self) -> None:
+        try:
+            self._dispatcher.give_back()
+        except ReceiverError as error:
+            _log.warning("jobs not given back, their leases run out", extra={"problem": str(error)})
         self._recorder.close()
-        return finished
 
     def stop(self) -> None:
         """Ask `run` to return; safe in a signal handler."""
+        self._stopped_at = time.monotonic()
         self._stopping.set()
         self._parts.alarm.ring()
 

@@ -7,7 +7,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -102,8 +102,10 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+        # Whoever asked may have gone meanwhile.
+        with suppress(OSError):
+            self.end_headers()
+            self.wfile.write(content)
 
     def cut(self) -> None:
         self.close_connection = True
@@ -141,6 +143,11 @@ class _ApiHandler(Handler):
         path, _, name = url.path.rpartition("/")
         if path == COLLECTION:
             self.send(*self.api.get(name))
+        elif url.path == COLLECTION and "watch" in parse_qs(url.query):
+            # Nothing happens, and the watch is over.
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
         elif url.path == COLLECTION and not self.api.away:
             query = parse_qs(url.query)
             self.api.listed += 1
@@ -155,10 +162,10 @@ class _ApiHandler(Handler):
 
 
 @contextmanager
-def api_server() -> Iterator[ApiServer]:
-    """A server that PipelineRuns are made on."""
-    with served(ApiServer(), _ApiHandler) as state:
-        yield state
+def api_server(state: ApiServer | None = None) -> Iterator[ApiServer]:
+    """A server that PipelineRuns are made on; `state` is what it does, if it is not the usual."""
+    with served(state or ApiServer(), _ApiHandler) as server:
+        yield server
 
 
 @contextmanager

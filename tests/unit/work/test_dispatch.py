@@ -14,6 +14,7 @@ from sqlalchemy import Engine, update
 
 from receiver.clients.cluster import Cluster
 from receiver.core.filters import PushFilter
+from receiver.core.identity import run_name
 from receiver.core.params import ParamReader, ParamRule
 from receiver.core.pipelinerun import KEY
 from receiver.core.triggers import Trigger
@@ -265,6 +266,23 @@ def test_a_foreign_object_of_the_name_makes_the_run_take_another(bench: Bench) -
     assert job["run_name"] != name
     assert bench.server.runs[name] is foreign
     assert bench.server.made == [job["run_name"]]
+
+
+def test_two_of_our_own_jobs_with_the_same_name_both_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By chance it would take 2^50 pushes."""
+
+    def colliding(prefix: str, key: bytes, *, salt: int = 0) -> str:
+        return run_name(prefix, key, salt=salt) if salt else prefix + "a" * 20
+
+    monkeypatch.setattr("receiver.core.pipelinerun.run_name", colliding)
+    take(bench.engine, delivery("1"), delivery("2"))
+    bench.run()
+    bench.run()
+    both = rows(bench.engine, jobs)
+    assert [job["state"] for job in both] == [STARTED, STARTED]
+    assert len({job["run_name"] for job in both}) == len(bench.server.made) == 2
+    found = {run["metadata"]["annotations"][KEY] for run in bench.server.runs.values()}
+    assert found == {job["job_key"].hex() for job in both}
 
 
 def test_a_job_whose_names_are_all_taken_is_dead_and_says_so(bench: Bench) -> None:

@@ -42,7 +42,7 @@ from receiver.journal.schema import (
     transitions,
 )
 from receiver.journal.turns import DUE, claimable
-from receiver.journal.untrusted import LONGEST_PAYLOAD_BYTES, reading_rows, require_types, unpacked
+from receiver.journal.untrusted import LONGEST_PAYLOAD_BYTES, reading_rows, require_types, storable, unpacked
 
 _CHUNK = 500  # parameters in one IN list
 _MOST_REVIVALS = 50_000
@@ -251,10 +251,10 @@ def _apply(connection: Connection, change: Change) -> bool:
     named = {"job_id": change.job.id, "expected": change.expected, "next": change.state}
     if change.lease is not None:
         named["held"] = change.lease
-    named |= {f"new_{name}": value for name, value in change.values.items()}
+    named |= {f"new_{name}": storable(value) for name, value in change.values.items()}
     done = connection.execute(_step(tuple(change.values), change.lease is not None), named).rowcount == 1
     if done and (change.is_news or change.state != change.expected):
-        row = transition_row(change.job.key, change.expected, change.state, change.reason, change.at)
+        row = transition_row(change.job.key, change.expected, change.state, storable(change.reason), change.at)
         connection.execute(_LOGGED, row)
     return done
 

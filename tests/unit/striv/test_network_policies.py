@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.support.scripts import load_script
+from tests.support.scripts import load_script
 
-STRIV = Path(__file__).resolve().parents[2] / "k8s" / "striv"
+STRIV = Path(__file__).resolve().parents[3] / "k8s" / "striv"
 databases = load_script("testing_databases")
 UID, OTHER_UID = "0a000000-0000-0000-0000-000000000001", "0a000000-0000-0000-0000-000000000002"
 

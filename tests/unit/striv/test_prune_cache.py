@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from tests.e2e.support.scripts import load_script
+from tests.support.scripts import load_script
 
 prune_cache = load_script("prune_cache")
 DAY = 86400.0

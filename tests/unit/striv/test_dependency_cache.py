@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.support.scripts import SCRIPTS, load_script
+from tests.support.scripts import SCRIPTS, load_script
 
 cache = load_script("dependency_cache")
 SCRIPT = SCRIPTS / "dependency_cache.py"

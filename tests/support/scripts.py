@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-SCRIPTS = Path(__file__).resolve().parents[3] / "k8s" / "striv" / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "k8s" / "striv" / "scripts"
 
 
 def load_script(name: str) -> ModuleType:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.e2e.support.scripts import SCRIPTS
+from tests.support.scripts import SCRIPTS
 
 IDENTITY = {
     "GIT_AUTHOR_NAME": "A",

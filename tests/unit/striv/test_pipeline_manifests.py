@@ -9,7 +9,7 @@ import yaml
 
 from receiver.settings import load_settings
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 STRIV = ROOT / "k8s" / "striv"
 TEMPLATE: dict[str, Any] = yaml.safe_load((ROOT / "config" / "pipelineruns" / "striv.yaml").read_text())
 RECEIVER = load_settings(ROOT / "config" / "receiver.yaml", {})

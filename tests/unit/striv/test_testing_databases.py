@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.support.scripts import load_script
+from tests.support.scripts import load_script
 
 databases = load_script("testing_databases")
 conf = load_script("testing_databases_conf")
-STRIV = Path(__file__).resolve().parents[2] / "k8s" / "striv"
+STRIV = Path(__file__).resolve().parents[3] / "k8s" / "striv"
 TEMPLATES = {d["metadata"]["name"]: d for d in yaml.safe_load_all((STRIV / "databases.yaml").read_text()) if d}
 UID = "0a000000-0000-0000-0000-000000000001"
 

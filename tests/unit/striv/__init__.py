@@ -1,0 +1,1 @@
+"""What can be said of k8s/striv without pods: its scripts, run as they are, and its manifests."""

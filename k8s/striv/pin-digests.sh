@@ -1,8 +1,15 @@
 #!/bin/sh
-# Resolves the tag of each image of k8s/striv to its digest, at your registry and now, and prints what pins them:
-#   k8s/striv/pin-digests.sh > images.txt && cat images.txt >> k8s/striv/kustomization.yaml
-# Needs kubectl, and crane or skopeo. Run it again after changing a tag, with the old entries removed.
+# Makes an overlay that pins each image of k8s/striv to the digest that its tag has at your registry now:
+#   k8s/striv/pin-digests.sh && kubectl apply --server-side -k k8s/striv-pinned
+# Given the folder of an overlay instead, it pins what that makes. The result stands beside the folder, so that `images:`
+# entries for mirrors stay where they are: of two `images:` in one file, kustomize takes the last and says nothing.
+# Needs kubectl, and crane or skopeo. Run it again after changing a tag or a mirror: a digest holds for the name it was made for.
 set -eu
+
+fail() {
+  echo "pin-digests: $*" >&2
+  exit 1
+}
 
 digest_of() {
   if command -v crane > /dev/null; then
@@ -12,14 +19,39 @@ digest_of() {
   fi
 }
 
-folder=$(dirname "$0")
-images=$(kubectl kustomize "$folder" | sed -n 's/^[- ]*image: *//p' | sort -u)
-echo "images:"
+own=$(cd "$(dirname "$0")" && pwd)
+folder=$(cd "${1:-$own}" && pwd)
+pinned=$folder-pinned
+built=$(kubectl kustomize "$folder")
+images=$(printf '%s\n' "$built" | sed -n 's/^[- ]*image: *//p' | LC_ALL=C sort -u)
+[ -n "$images" ] || fail "$folder has no images"
+entries=
+last=
 for image in $images; do
+  case "$image" in *@*) fail "$image is pinned already" ;; esac
+  name=${image%:*}
+  # An entry replaces every tag of its name.
+  [ "$name" != "$last" ] || fail "$name has two tags, and one digest would replace both"
+  last=$name
   digest=$(digest_of "$image")
   case "$digest" in
     sha256:*) ;;
-    *) echo "no digest for $image: $digest" >&2; exit 1 ;;
+    *) fail "no digest for $image: $digest" ;;
   esac
-  printf -- '- name: %s\n  digest: %s\n' "${image%:*}" "$digest"
+  entries="$entries
+- {name: $name, digest: \"$digest\"}"
 done
+
+mkdir -p "$pinned"
+cp "$own/images-in-tasks.yaml" "$pinned"
+cat > "$pinned/kustomization.yaml" << END
+# Made by pin-digests.sh, which makes it anew.
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources:
+- ../$(basename "$folder")
+configurations:
+- images-in-tasks.yaml
+images:$entries
+END
+echo "pinned the images of $folder in $pinned"

@@ -5,8 +5,9 @@ Each database is a Job made from the suspended CronJob of its name and owned by 
 NetworkPolicies are owned by the Job, so that deleting the Job, or the PipelineRun, deletes everything. Names end in the
 PipelineRun's uid and begin with a letter, as names of Services must.
 
-Standard library only: the image needs Python and nothing else. It talks to the API server with the token that is mounted
-at /striv/api. Exits with the reason as its last line, which `deploy` also stores as the result `problem`.
+Standard library only, and one file however long: the image needs Python and nothing else, and pods mount single files that
+cannot import each other (`-I`). It talks to the API server with the token that is mounted at /striv/api. Exits with the
+reason as its last line, which `deploy` also stores as the result `problem`.
 """
 
 import contextlib

@@ -4,7 +4,7 @@ import pytest
 
 from tests.e2e.support.cluster import Cluster, Object, eventually
 from tests.e2e.support.repository import ENDLESS_BACKEND, Repository
-from tests.e2e.support.runs import BATCH, CORE, TEKTON, Runs
+from tests.e2e.support.runs import BATCH, CORE, RUN_LABEL, TEKTON, Runs
 
 UNKNOWN_REVISION = "1" * 40
 
@@ -15,6 +15,14 @@ def test_only_mysql_fails(store):
 FAILING_FRONTEND = """
 const assert = require('assert')
 describe('a broken front end', () => { it('fails', () => assert.strictEqual(1, 2)) })
+"""
+MYSQL_IS_ASKED = "MySQL is asked"
+ASKS_MYSQL_FOR_EVER = f"""
+def test_asks_until_the_database_goes(store, capfd):
+    if store.driver == "mysql":
+        with capfd.disabled():
+            print("{MYSQL_IS_ASKED}", flush=True)
+        store.execute("SELECT SLEEP(86400)").fetchall()
 """
 MEMORY_HOG = """
 def test_takes_all_memory():
@@ -37,6 +45,29 @@ def test_a_failing_back_end_test_fails_the_run_and_names_its_database(runs: Runs
         "mysql": (4, 1),
         "postgres": (5, None),
     }
+    assert run.result("test-backend", "problem") is None
+    run.expect_clean()
+
+
+@pytest.mark.e2e_full
+def test_a_database_that_goes_while_it_is_tested_is_no_failed_test(
+    cluster: Cluster, runs: Runs, repository: Repository
+) -> None:
+    commit = repository.push_commit("asking", files={"test/test_asking.py": ASKS_MYSQL_FOR_EVER})
+    run = runs.start(revision=commit, branch="asking", repository_id="1")
+    run.wait_for_task("test-backend")
+    eventually(lambda: MYSQL_IS_ASKED in run.log("test-backend", "test"), what="MySQL is asked", seconds=90)
+
+    (pod,) = cluster.items(f"{CORE}/pods", selector=f"{RUN_LABEL}={run.uid},app.kubernetes.io/name=mysql")
+    cluster.delete(f"{CORE}/pods/{pod['metadata']['name']}")
+
+    run.expect("False")
+    assert run.failed_tasks() == {"test-backend": "StepFailed"}
+    (step,) = run.taskruns()["test-backend"]["status"]["steps"]
+    assert step["terminated"]["exitCode"] == 69
+    assert (
+        run.result("test-backend", "problem") == f"no answer any more from mysql (mysql-{run.uid}:3306, 127.0.0.1:3306)"
+    )
     run.expect_clean()
 
 

@@ -5,10 +5,14 @@ Forwards 127.0.0.1:3306 and 127.0.0.1:5432 to the run's Services while the comma
 are ready before (the task deploy-test-dependencies sees to that); what may lag is their Services on this node, so the command
 starts when both answer at all four addresses. They are asked to speak, because a forwarder accepts a connection
 before it has one to the database.
+
+A command that fails says nothing about the commit when a database has gone meanwhile: then, and when one never answered, it
+exits with 69 and its last line, also stored as the result `problem`, names the database.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import socket
 import socketserver
@@ -20,9 +24,22 @@ from pathlib import Path
 
 POSTGRES_SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 ANSWER_SECONDS = 2
+AGAIN_SECONDS = 5
 CHUNK_BYTES = 65536
+UNAVAILABLE = 69
+"""EX_UNAVAILABLE of sysexits.h. pytest's own codes end at 5."""
 
 Address = tuple[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Database:
+    """Where a database of the run is, and what makes it speak."""
+
+    name: str
+    host: str
+    port: int
+    greeting: bytes
 
 
 def pump(source: socket.socket, target: socket.socket) -> None:
@@ -89,27 +106,41 @@ def wait_until_all_speak(greetings: dict[Address, bytes], seconds: float) -> lis
     return silent
 
 
+def describe(silent: list[Address], databases: list[Database]) -> str:
+    """Name the databases behind these addresses, with the addresses."""
+    names = [database.name for database in databases if database.port in {port for _, port in silent}]
+    return f"{' and '.join(names)} ({', '.join(f'{host}:{port}' for host, port in silent)})"
+
+
 def run(
-    command: list[str], *, folder: Path, targets: dict[int, str], greetings: dict[int, bytes], seconds: float
+    command: list[str], *, folder: Path, databases: list[Database], seconds: float, again_seconds: float, problem: Path
 ) -> int:
-    """Forward, wait, run the command in the folder, and return its exit code as a shell would."""
+    """Forward, wait, run the command in the folder, and return its exit code as a shell would.
+
+    UNAVAILABLE, with the reason in the file `problem`, when a database does not answer within `seconds` before or
+    `again_seconds` after a command that failed.
+    """
+
+    def give_up(reason: str) -> int:
+        problem.write_text(reason)
+        print(f"no verdict on the commit: {reason}", file=sys.stderr, flush=True)
+        return UNAVAILABLE
+
+    everywhere = {(host, each.port): each.greeting for each in databases for host in (each.host, "127.0.0.1")}
     with contextlib.ExitStack() as stack:
-        for port, target in targets.items():
-            forwarder = stack.enter_context(Forwarder(port, target))
+        for database in databases:
+            forwarder = stack.enter_context(Forwarder(database.port, database.host))
             stack.callback(forwarder.shutdown)
-        everywhere = {
-            (host, port): greetings[port] for port, target in targets.items() for host in (target, "127.0.0.1")
-        }
-        silent = wait_until_all_speak(everywhere, seconds)
-        if silent:
-            print("no database answers at " + ", ".join(f"{host}:{port}" for host, port in silent), file=sys.stderr)
-            return 1
+        if silent := wait_until_all_speak(everywhere, seconds):
+            return give_up(f"no answer from {describe(silent, databases)}")
         code = subprocess.run(command, cwd=folder, check=False).returncode
+        if code and (silent := wait_until_all_speak(everywhere, again_seconds)):
+            return give_up(f"no answer any more from {describe(silent, databases)}")
     return code if code >= 0 else 128 - code
 
 
 def main(arguments: list[str]) -> int:
-    """Read the command line; the run's uid is in the environment."""
+    """Read the command line; the run's uid and the result's file are in the environment."""
     parser = argparse.ArgumentParser(description="Run a command with the run's databases at 127.0.0.1.")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--seconds", type=float, required=True, help="how long to wait for all addresses")
@@ -119,9 +150,13 @@ def main(arguments: list[str]) -> int:
     return run(
         given.command,
         folder=given.folder,
-        targets={3306: f"mysql-{uid}", 5432: f"postgres-{uid}"},
-        greetings={3306: b"", 5432: POSTGRES_SSL_REQUEST},
+        databases=[
+            Database("mysql", f"mysql-{uid}", 3306, b""),
+            Database("postgres", f"postgres-{uid}", 5432, POSTGRES_SSL_REQUEST),
+        ],
         seconds=given.seconds,
+        again_seconds=AGAIN_SECONDS,
+        problem=Path(os.environ["PROBLEM_RESULT"]),
     )
 
 

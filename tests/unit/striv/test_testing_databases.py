@@ -1,12 +1,18 @@
 """When databases count as ready, when waiting for them ends, and what is said then."""
 
 import json
+import os
+import re
+import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.scripts import load_script
 
@@ -110,6 +116,53 @@ def test_an_image_that_cannot_be_pulled_may_come_later() -> None:
     assert problem([[pulling]] * 40) == "mysql is not ready after 20 s: ImagePullBackOff: back-off"
 
 
+def ask(kind: str, folder: Path, *, answer: int = 0) -> tuple[int, list[str], str]:
+    """Run a template's startup probe with a client that notes its arguments and its password, and exits with the answer."""
+    for program, text in {
+        "mysql": f'printf "%s\\n" "$MYSQL_PWD" "$@" > {folder}/asked; exit {answer}',
+        "psql": f'printf "%s\\n" "$PGPASSWORD" "$@" > {folder}/asked; exit {answer}',
+        "hostname": "[ $1 = -i ] && echo 10.1.0.9",
+    }.items():
+        (folder / program).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / program).chmod(0o755)
+    (container,) = TEMPLATES[kind]["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    (secret, *_) = databases.dependents(kind, {"metadata": {"uid": "job-uid"}}, uid=UID, password="the password")
+    environment = {variable["name"]: variable["value"] for variable in container["env"]} | secret[2]["stringData"]
+    done = subprocess.run(
+        container["startupProbe"]["exec"]["command"],
+        env={"PATH": f"{folder}:{os.environ['PATH']}", **environment},
+        check=False,
+    )
+    password, *arguments = (folder / "asked").read_text().splitlines()
+    return done.returncode, arguments, password
+
+
+def test_mysql_counts_as_ready_when_root_gets_an_answer_from_its_database_over_tcp(tmp_path: Path) -> None:
+    ready, arguments, password = ask("mysql", tmp_path)
+
+    assert (ready, password) == (0, "the password")
+    assert arguments == ["--protocol=tcp", "-h", "127.0.0.1", "-u", "root", "-N", "-e", "SELECT 1", "striv_test"]
+    assert ask("mysql", tmp_path, answer=1)[0] != 0
+
+
+def test_postgres_counts_as_ready_when_striv_gets_an_answer_from_its_database_over_tcp(tmp_path: Path) -> None:
+    ready, arguments, password = ask("postgres", tmp_path)
+
+    # An address, since without one psql takes the socket; the pod's, since the image asks no password of 127.0.0.1.
+    assert (ready, password) == (0, "the password")
+    assert arguments == ["-w", "-h", "10.1.0.9", "-U", "striv", "-d", "striv", "-tAc", "SELECT 1"]
+    assert ask("postgres", tmp_path, answer=2)[0] != 0
+
+
+@pytest.mark.parametrize("kind", ["mysql", "postgres"])
+def test_a_database_is_ready_when_it_has_answered_and_by_nothing_else(kind: str) -> None:
+    (container,) = TEMPLATES[kind]["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+
+    assert [name for name in container if name.endswith("Probe")] == ["startupProbe"]
+    assert list(container["startupProbe"]["exec"]) == ["command"]
+    assert container["startupProbe"].get("successThreshold", 1) == 1
+
+
 @pytest.mark.parametrize("kind", ["mysql", "postgres"])
 def test_a_job_is_its_template_with_name_owner_label_and_secret(kind: str) -> None:
     template = TEMPLATES[kind]
@@ -158,3 +211,32 @@ def test_the_configuration_has_strivs_own_keys(tmp_path: Path, monkeypatch: pyte
     assert written["mysql"]["password"] == 'quote " and \\ and $(id)'
     assert written["mysql"]["host"] == f"mysql-{UID}"
     assert not (tmp_path / "elsewhere").exists()
+
+
+@settings(max_examples=50, deadline=None)
+@given(password=st.text(st.characters(exclude_characters="\0\n", exclude_categories=["Cs"]), min_size=1))
+def test_mysql_takes_any_password_for_a_string_and_nothing_else(password: str) -> None:
+    (container,) = TEMPLATES["mysql"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    *shell, script, name = container["command"]
+    with tempfile.TemporaryDirectory() as folder:
+        script = script.replace("/var/run/mysqld/", f"{folder}/")
+        environment = {"PATH": f"{folder}:{os.environ['PATH']}", "MYSQL_DATABASE": "striv_test"}
+        started = Path(folder, "mysqld")
+        started.write_text('#!/bin/sh\necho "$@"\n')
+        started.chmod(0o755)
+        done = subprocess.run(
+            [*shell, script, name, *container["args"]],
+            env={**environment, "MYSQL_ROOT_PASSWORD": password},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        statements = Path(folder, "init.sql").read_bytes().decode().split("\n")
+    first, second = done.stdout.splitlines()
+    assert first.endswith("--initialize-insecure")
+    assert second.endswith(f"--init-file={folder}/init.sql")
+    assert all(flag in first.split() and flag in second.split() for flag in container["args"])
+    # MySQL 8.4 reference, 11.1.1: within quotes, \\ is \ and \' is '.
+    quoted = re.fullmatch(r"ALTER USER 'root'@'localhost' IDENTIFIED BY '((?:[^\\']|\\.)*)';", statements[1], re.DOTALL)
+    assert quoted
+    assert re.sub(r"\\(.)", r"\1", quoted[1], flags=re.DOTALL) == password

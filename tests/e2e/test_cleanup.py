@@ -1,5 +1,7 @@
 """Three lines of defence against databases that stay: `finally`, owners, and the Job's own deadline. Each works alone."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -9,7 +11,9 @@ from tests.e2e.support.repository import ENDLESS_BACKEND, Repository
 from tests.e2e.support.runs import BATCH, RBAC, RUN_LABEL, TEKTON, Run, Runs
 from tests.e2e.support.work import clean_up, folder_of
 
-DEADLINE_SECONDS = 60
+DEADLINE_SECONDS = 120
+"""Of databases that a test sees through to their deadline: more than a run needs to have its tests begin, or to pass."""
+PIPELINE_SECONDS = 180
 JOB_CLEAN_SECONDS = 45
 """A Job's time to live after its deadline, its pod's end and the collection of what it owned."""
 
@@ -22,10 +26,19 @@ def start_endless(runs: Runs, repository: Repository, **given: Any) -> Run:
     return run
 
 
-def short_deadline(template: Object) -> None:
-    """Give a database's Job a deadline that a test can wait for."""
-    template["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"] = DEADLINE_SECONDS
-    template["spec"]["jobTemplate"]["spec"]["ttlSecondsAfterFinished"] = 5
+@contextmanager
+def short_deadlines(cluster: Cluster, seconds: int = DEADLINE_SECONDS) -> Iterator[None]:
+    """Give the databases' Jobs a deadline that a test can wait for."""
+
+    def shorten(template: Object) -> None:
+        template["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"] = seconds
+        template["spec"]["jobTemplate"]["spec"]["ttlSecondsAfterFinished"] = 5
+
+    with (
+        cluster.changed(f"{BATCH}/cronjobs/mysql", shorten),
+        cluster.changed(f"{BATCH}/cronjobs/postgres", shorten),
+    ):
+        yield
 
 
 def jobs_of(cluster: Cluster, run: Run) -> list[Object]:
@@ -87,8 +100,25 @@ def test_finally_cleans_up_when_databases_are_still_starting(
 
 
 @pytest.mark.e2e_full
+def test_finally_cleans_up_after_a_run_that_is_stopped_when_its_tasks_have_ended(
+    cluster: Cluster, runs: Runs, repository: Repository
+) -> None:
+    commit = repository.push_commit("kubernetes")
+    run = runs.start(revision=commit, branch="kubernetes")
+    eventually(lambda: len(jobs_of(cluster, run)) == 2, what="both databases are created", seconds=60, every=0.05)
+
+    run.cancel("StoppedRunFinally")
+
+    assert run.expect("False")["reason"] == "Cancelled"
+    assert run.task_condition("deploy-test-dependencies")["status"] == "True"
+    assert "test-backend" not in run.taskruns()
+    assert run.task_condition("delete-test-dependencies")["status"] == "True"
+    run.expect_clean()
+
+
+@pytest.mark.e2e_full
 def test_finally_cleans_up_when_the_tasks_take_too_long(runs: Runs, repository: Repository) -> None:
-    run = start_endless(runs, repository, timeouts={"pipeline": "3m", "tasks": "55s", "finally": "1m"})
+    run = start_endless(runs, repository, timeouts={"pipeline": "5m", "tasks": "150s", "finally": "1m"})
 
     condition = run.expect("False")
 
@@ -103,20 +133,20 @@ def test_finally_cleans_up_when_the_tasks_take_too_long(runs: Runs, repository: 
 def test_the_jobs_deadline_cleans_up_when_finally_does_not_run(
     end: str, cluster: Cluster, runs: Runs, repository: Repository
 ) -> None:
-    with (
-        cluster.changed(f"{BATCH}/cronjobs/mysql", short_deadline),
-        cluster.changed(f"{BATCH}/cronjobs/postgres", short_deadline),
-    ):
+    # The databases outlive the run, or their deadline is not what cleans up.
+    deadline_seconds = PIPELINE_SECONDS + 30 if end == "pipeline timeout" else DEADLINE_SECONDS
+    with short_deadlines(cluster, deadline_seconds):
         if end == "pipeline timeout":
-            run = start_endless(runs, repository, timeouts={"pipeline": "50s"})
+            run = start_endless(runs, repository, timeouts={"pipeline": f"{PIPELINE_SECONDS}s"})
+            assert run.expect("False")["reason"] == "PipelineRunTimeout"
         else:
             run = start_endless(runs, repository)
             run.cancel("Cancelled")
-        run.expect("False")
+            assert run.expect("False")["reason"] == "Cancelled"
 
         assert "delete-test-dependencies" not in run.taskruns()
         assert len(jobs_of(cluster, run)) == 2
-        run.expect_clean(DEADLINE_SECONDS + JOB_CLEAN_SECONDS, finally_ran=False)
+        run.expect_clean(deadline_seconds + JOB_CLEAN_SECONDS, finally_ran=False)
         assert cluster.get(run.path), "the run itself is still there: its owner references did nothing"
 
 
@@ -130,8 +160,7 @@ def test_a_clean_up_that_fails_leaves_the_verdict_to_the_tests(
 
     commit = repository.push_commit("kubernetes")
     with (
-        cluster.changed(f"{BATCH}/cronjobs/mysql", short_deadline),
-        cluster.changed(f"{BATCH}/cronjobs/postgres", short_deadline),
+        short_deadlines(cluster),
         cluster.changed(f"{RBAC}/roles/test-dependencies-deployer", may_not_delete),
     ):
         run = runs.start(revision=commit, branch="kubernetes", repository_id="1")
@@ -140,6 +169,27 @@ def test_a_clean_up_that_fails_leaves_the_verdict_to_the_tests(
         assert "Ignored: 1" in condition["message"]
         assert "forbidden" in run.log("delete-test-dependencies", "delete")
         run.expect_clean(DEADLINE_SECONDS + JOB_CLEAN_SECONDS)
+
+
+@pytest.mark.e2e_full
+def test_a_workspace_that_cannot_be_emptied_leaves_the_verdict_to_the_tests(
+    cluster: Cluster, runs: Runs, repository: Repository
+) -> None:
+    def elsewhere(task: Object) -> None:
+        (folder,) = [variable for variable in task["spec"]["steps"][0]["env"] if variable["name"] == "FOLDER"]
+        folder["value"] = "/nonexistent"
+
+    commit = repository.push_commit("kubernetes")
+    with cluster.changed(f"{TEKTON}/tasks/delete-workspace", elsewhere):
+        run = runs.start(revision=commit, branch="kubernetes", repository_id="1")
+        condition = run.expect("True")
+
+    assert "Ignored: 1" in condition["message"]
+    assert run.task_condition("delete-workspace")["reason"] == "StepFailed"
+    run.expect_clean(finally_ran=False)
+    assert "source" in (folder_of(run.uid) or [])
+    clean_up(cluster, "e2e-prune-work")
+    assert folder_of(run.uid) is None
 
 
 @pytest.mark.e2e_full

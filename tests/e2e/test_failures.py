@@ -84,21 +84,25 @@ def test_a_failing_front_end_test_fails_the_run(runs: Runs, repository: Reposito
 
 
 @pytest.mark.e2e_full
+@pytest.mark.parametrize(
+    ("kind", "only_socket"), [("mysql", ["--skip-networking"]), ("postgres", ["-c", "listen_addresses="])]
+)
 def test_a_database_that_never_gets_ready_fails_the_run_in_time_and_by_name(
-    cluster: Cluster, runs: Runs, repository: Repository
+    kind: str, only_socket: list[str], cluster: Cluster, runs: Runs, repository: Repository
 ) -> None:
-    def only_socket(template: Object) -> None:
+    def close(template: Object) -> None:
         container = template["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
-        container["args"].append("--skip-networking")
+        container["args"] += only_socket
 
     commit = repository.push_commit("kubernetes")
-    with cluster.changed(f"{BATCH}/cronjobs/mysql", only_socket):
-        run = runs.start(revision=commit, branch="kubernetes", params={"database-ready-seconds": "20"})
-        run.expect("False", seconds=120)
+    with cluster.changed(f"{BATCH}/cronjobs/{kind}", close):
+        # More than the other needs, which is not to be named.
+        run = runs.start(revision=commit, branch="kubernetes", params={"database-ready-seconds": "40"})
+        run.expect("False", seconds=180)
 
     assert run.failed_tasks() == {"deploy-test-dependencies": "StepFailed"}
     problem = run.result("deploy-test-dependencies", "problem")
-    assert problem == "mysql is not ready after 20 s: it runs and does not answer a query"
+    assert problem == f"{kind} is not ready after 40 s: it runs and does not answer a query"
     assert "test-backend" not in run.taskruns()
     run.expect_clean()
 

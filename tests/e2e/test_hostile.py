@@ -7,15 +7,19 @@ import hashlib
 
 import pytest
 
+from tests.e2e.support.cluster import Cluster, Object
 from tests.e2e.support.repository import Repository
-from tests.e2e.support.runs import Run, Runs
+from tests.e2e.support.runs import TEKTON, Run, Runs
 
 REPOSITORY_ID = "1"
+# The first name is relative, which steps may not be able to write: their folder is the image's. The other is in the workspace,
+# which every step that learns of a branch can write, and the commit's own test can see.
+TOUCH = "touch${IFS}pwned${IFS}/workspace/striv-workspace/pwned"
 LEGAL_FOR_GIT = [
-    "x;touch${IFS}pwned",
-    "`touch${IFS}pwned`",
-    "x'\"&&touch${IFS}pwned|x",
-    "-upload-pack=touch${IFS}pwned",
+    f"x;{TOUCH}",
+    f"`{TOUCH}`",
+    f"x'\"&&{TOUCH}|x",
+    f"-upload-pack={TOUCH}",
     "é" * 60 + "/ветка/枝",
     "b" * 200,
 ]
@@ -26,7 +30,8 @@ def test_nothing_was_executed():
     assert not list(pathlib.Path("..").glob("pwned*")) + list(pathlib.Path(".").rglob("pwned*"))
     assert not list(pathlib.Path("/tmp").glob("pwned*"))
 """
-MESSAGE = 'Innocent title\n\n$(touch pwned) `touch pwned`\n"; touch pwned #\n'
+PLAIN_TOUCH = TOUCH.replace("${IFS}", " ")
+MESSAGE = f'Innocent title\n\n$({PLAIN_TOUCH}) `{PLAIN_TOUCH}`\n"; {PLAIN_TOUCH} #\n'
 
 
 def scope_of(run: Run, branch: str) -> str:
@@ -57,6 +62,21 @@ def test_a_hostile_branch_is_only_a_name(runs: Runs, repository: Repository) -> 
 
     expect_harmless(run)
     assert run.result("checkout", "cache-scope") == scope_of(run, LEGAL_FOR_GIT[0])
+
+
+@pytest.mark.e2e_full
+def test_a_branch_that_is_executed_would_be_noticed(cluster: Cluster, runs: Runs, repository: Repository) -> None:
+    def execute(task: Object) -> None:
+        (checkout,) = [step for step in task["spec"]["steps"] if step["name"] == "checkout"]
+        checkout["command"] = ["sh", "-c", 'sh -c "$BRANCH"; exec "$@"', "sh", *checkout["command"]]
+
+    with cluster.changed(f"{TEKTON}/tasks/checkout", execute):
+        run = start(LEGAL_FOR_GIT[0], runs, repository)
+        run.expect("False")
+
+    assert run.failed_tasks() == {"test-backend": "StepFailed"}
+    assert "test/test_hostile.py F" in run.log("test-backend", "test")
+    run.expect_clean()
 
 
 @pytest.mark.e2e_full

@@ -59,6 +59,8 @@ class Repository:
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
+            if content.startswith("#!"):
+                path.chmod(0o755)
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", message)
         return self.git("rev-parse", "HEAD")

@@ -20,6 +20,7 @@ CLEAN_SECONDS = 30
 
 TEKTON = f"/apis/tekton.dev/v1/namespaces/{NAMESPACE}"
 CORE = f"/api/v1/namespaces/{NAMESPACE}"
+APPS = f"/apis/apps/v1/namespaces/{NAMESPACE}"
 BATCH = f"/apis/batch/v1/namespaces/{NAMESPACE}"
 RBAC = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}"
 NETWORKING = f"/apis/networking.k8s.io/v1/namespaces/{NAMESPACE}"
@@ -115,13 +116,16 @@ class Run:
         return next((str(result["value"]) for result in results if result["name"] == name), None)
 
     def wait_for_task(self, task: str, seconds: float = 120) -> None:
-        """Wait until a task's steps run."""
+        """Wait until a task is at work: the first of its steps that has not ended runs.
 
-        def running() -> bool:
+        The containers of the later ones run as well, from the start of the pod, and wait.
+        """
+
+        def works() -> bool:
             steps = self.taskruns().get(task, {}).get("status", {}).get("steps", [])
-            return any("running" in step for step in steps)
+            return "running" in next((step for step in steps if "terminated" not in step), {})
 
-        eventually(running, what=f"{task} of {self.name} runs", seconds=seconds)
+        eventually(works, what=f"{task} of {self.name} works", seconds=seconds)
 
     def failed_tasks(self) -> dict[str, str]:
         """Return the tasks that failed, with Tekton's reason."""
@@ -173,7 +177,11 @@ class Run:
             ]
         claims = walk_owners(self.cluster.items(f"{CORE}/persistentvolumeclaims"), self.uid)
         left += [f"persistentvolumeclaims/{claim['metadata']['name']}" for claim in claims]
-        pods = self.cluster.items(f"{CORE}/pods", selector=f"tekton.dev/pipelineRunUID={self.uid}")
+        # Tekton's affinity assistant has the run's name and not its uid.
+        by_name = f"tekton.dev/pipelineRun={self.name}"
+        assistants = self.cluster.items(f"{APPS}/statefulsets", selector=by_name)
+        left += [f"statefulsets/{assistant['metadata']['name']}" for assistant in assistants]
+        pods = self.cluster.items(f"{CORE}/pods", selector=by_name)
         left += [f"pods/{p['metadata']['name']}" for p in pods if p["status"].get("phase") in ("Pending", "Running")]
         return left
 

@@ -1,4 +1,4 @@
-"""The claim in which runs work, as nobody else sees it: all folders of all runs."""
+"""The claims in which runs work and keep their dependencies, as nobody else sees them: all folders of all runs."""
 
 import json
 
@@ -6,7 +6,8 @@ from tests.e2e.support.cluster import Cluster, Object, eventually, kubectl
 
 NAMESPACE = "striv-ci"
 BATCH = f"/apis/batch/v1/namespaces/{NAMESPACE}"
-POD = "e2e-work"
+POD = "e2e-claims"
+CLAIMS = {"work": "striv-work", "cache": "striv-cache"}
 EVERYTHING_IS_OLD = "-1"
 
 
@@ -31,10 +32,12 @@ def _pod(image: str) -> Object:
                     "image": image,
                     "command": ["sleep", "infinity"],
                     "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-                    "volumeMounts": [{"name": "work", "mountPath": "/work", "readOnly": True}],
+                    "volumeMounts": [{"name": name, "mountPath": f"/{name}", "readOnly": True} for name in CLAIMS],
                 }
             ],
-            "volumes": [{"name": "work", "persistentVolumeClaim": {"claimName": "striv-work"}}],
+            "volumes": [
+                {"name": name, "persistentVolumeClaim": {"claimName": claim}} for name, claim in CLAIMS.items()
+            ],
         },
     }
 
@@ -51,7 +54,7 @@ def start_looking(cluster: Cluster) -> None:
             == "Running"
         )
 
-    eventually(runs, what="the pod that looks at the work claim runs", seconds=60)
+    eventually(runs, what="the pod that looks at the claims runs", seconds=60)
 
 
 def _list(folder: str) -> list[str] | None:
@@ -63,6 +66,11 @@ def _list(folder: str) -> list[str] | None:
 def folder_of(uid: str) -> list[str] | None:
     """Return the names in the folder of a run; None when it has no folder."""
     return _list(f"/work/{uid}")
+
+
+def scope_of_cache(scope: str) -> list[str]:
+    """Return the names in a folder of the cache."""
+    return _list(f"/cache/{scope}") or []
 
 
 def clean_up(cluster: Cluster, name: str) -> None:

@@ -134,7 +134,15 @@ DOWNLOADING = {"checkout", "install-frontend-dependencies", "install-backend-dep
 WITH_API = {"deploy-test-dependencies", "delete-test-dependencies"}
 PORTS = {"mysql": 3306, "postgres": 5432}
 GITHUB, GITHUB_V6 = Peer("140.82.112.3"), Peer("2606:50c0:8000::153")
-METADATA = [Peer("169.254.169.254"), Peer("fd00:ec2::254"), Peer("fe80::a9fe:a9fe")]
+# Of most clouds; Alibaba's, Azure's and Google's are not link-local.
+METADATA = [
+    Peer("169.254.169.254"),
+    Peer("100.100.100.200"),
+    Peer("168.63.129.16"),
+    Peer("fd00:ec2::254"),
+    Peer("fd20:ce::254"),
+    Peer("fe80::a9fe:a9fe"),
+]
 INSIDE = [
     Peer("10.96.0.1"),
     Peer("172.17.0.1"),

@@ -3,9 +3,9 @@
 import pytest
 
 from receiver.settings import load_settings
-from tests.e2e.support.cluster import CHECKOUT, Cluster, Object, eventually
+from tests.e2e.support.cluster import CHECKOUT, Cluster
 from tests.e2e.support.repository import Repository
-from tests.e2e.support.runs import CORE, Run, Runs
+from tests.e2e.support.runs import Run, Runs
 
 pytestmark = pytest.mark.e2e_full
 
@@ -63,36 +63,3 @@ def test_as_many_runs_at_once_as_the_receiver_starts_are_all_tested(runs: Runs, 
 
     for run in started:
         expect_tested(run, seconds=600)
-
-
-def test_tests_begin_after_a_slow_database_is_ready(cluster: Cluster, runs: Runs, repository: Repository) -> None:
-    def slow(template: Object) -> None:
-        pod = template["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-        database = pod["containers"][0]
-        pod["initContainers"] = [
-            {
-                "name": "slow",
-                "image": database["image"],
-                "command": ["sleep", "25"],
-                "securityContext": database["securityContext"],
-                "resources": database["resources"],
-            }
-        ]
-
-    ready_at: dict[str, str] = {}
-
-    def both_ready() -> bool:
-        for pod in cluster.items(f"{CORE}/pods", selector=f"striv-receiver.dev/pipeline-run-uid={run.uid}"):
-            for condition in pod["status"].get("conditions", []):
-                if condition["type"] == "Ready" and condition["status"] == "True":
-                    ready_at[pod["metadata"]["labels"]["app.kubernetes.io/name"]] = condition["lastTransitionTime"]
-        return len(ready_at) == 2
-
-    commit = repository.push_commit("kubernetes")
-    with cluster.changed("/apis/batch/v1/namespaces/striv-ci/cronjobs/mysql", slow):
-        run = runs.start(revision=commit, branch="kubernetes", repository_id="1")
-        eventually(both_ready, what="both databases are ready", seconds=180)
-        expect_tested(run, seconds=180)
-
-    begun = run.taskruns()["test-backend"]["metadata"]["creationTimestamp"]
-    assert begun >= max(ready_at.values())

@@ -1,6 +1,7 @@
-"""Every image of k8s/striv can be replaced by one edit and pinned by one command, and both hold together."""
+"""The edits of k8s/striv that docs/pipeline.md names do what it says, also together: mirrors, digests, a narrower network."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,7 +14,8 @@ from tests.controlplane.cluster import ControlPlane
 
 pytestmark = pytest.mark.controlplane
 
-STRIV = Path(__file__).resolve().parents[2] / "k8s" / "striv"
+ROOT = Path(__file__).resolve().parents[2]
+STRIV = ROOT / "k8s" / "striv"
 NAMES = [
     "docker.io/library/mysql",
     "docker.io/library/node",
@@ -62,9 +64,12 @@ class Pipeline:
                 return [image for value in thing for image in collect(value)]
             return []
 
-        command = [self.kubectl, "kustomize", str(folder)]
-        built = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        return collect(list(yaml.safe_load_all(built)))
+        return collect(self.build(folder))
+
+    def build(self, folder: Path) -> list[dict[str, Any]]:
+        """Return the objects that kustomize makes of a folder."""
+        command = [str(self.kubectl), "kustomize", str(folder)]
+        return list(yaml.safe_load_all(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
 
 
 @pytest.fixture
@@ -161,3 +166,17 @@ def test_what_is_pinned_is_not_pinned_again(striv: Pipeline) -> None:
 
     assert done.returncode == 1
     assert "is pinned already" in done.stderr
+
+
+def test_the_documented_patch_leaves_the_deployer_the_api_server_alone(striv: Pipeline) -> None:
+    (patch,) = re.findall(r"```yaml\n(patches:.*?)```", (ROOT / "docs" / "pipeline.md").read_text(), re.DOTALL)
+    with (striv.folder / "kustomization.yaml").open("a") as file:
+        file.write(patch)
+
+    (policy,) = [
+        each["spec"] for each in striv.build(striv.folder) if each["metadata"]["name"] == "deployer-to-api-server"
+    ]
+
+    (rule,) = policy["egress"]
+    assert rule["to"] == [{"ipBlock": {"cidr": "10.96.0.1/32"}}, {"ipBlock": {"cidr": "192.0.2.10/32"}}]
+    assert {port["port"] for port in rule["ports"]} == {443, 6443}

@@ -1,4 +1,7 @@
-"""The documents tell the truth: every command in README is run, every command elsewhere exists, every link leads somewhere."""
+"""The documents tell the truth: every command in README is run, every command elsewhere exists, every link leads somewhere.
+
+What docs/install.md tells a cluster is run by tests/e2e_receiver; tests/unit/test_guide.py says what of it cannot be.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +9,34 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from receiver.cli.main import receiver
 from tests.controlplane import programs
 from tests.controlplane.cluster import ControlPlane
+from tests.support.documents import DOCUMENTS, blocks, script_lines, scripts, snippets
 from tests.support.planes import ROOT, Planes
 from tests.support.pushes import encoded, seeded_push
 from tests.support.signing import new_guid
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
-CODE = re.compile(r"`([^`\n]+)`|^(?: {4}|\$ )(.+)$", re.MULTILINE)
+SHELL_COMMANDS = ("kubectl", "docker", "make", "receiver", "psql", "sed", "cp", "curl")
+MADE_BY_USERS = ("k8s/overlays/mine", "config/secrets")
 
 
 def commands(document: Path, *programs_: str) -> list[str]:
-    """The code in a document that begins with one of these programs, perhaps after variables."""
-    found = [first or second for first, second in CODE.findall(document.read_text())]
-    beginning = re.compile(rf"(?:[A-Z_]+=\S+ )*(?:{'|'.join(programs_)})(?: |$)")
-    return [command.split("  #")[0].strip() for command in found if beginning.match(command)]
+    """The code in a document that begins with one of these programs, perhaps after variables or in a container."""
+    return commands_among([*snippets(document), *script_lines(document)], *programs_)
+
+
+def commands_among(lines: Iterable[str], *programs_: str) -> list[str]:
+    beginning = re.compile(rf"(?:.* -- )?((?:[A-Z_]+=\S+ )*(?:{'|'.join(programs_)})(?: .*|$))")
+    found = [match[1] for line in lines if (match := beginning.match(line))]
+    return [command.split("  #")[0].strip() for command in found]
 
 
 def runs_to_its_end(command: str, *, env: dict[str, str], says: str = "") -> None:
@@ -119,6 +128,37 @@ def test_every_receiver_command_in_the_documents_exists(document: Path) -> None:
         known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         unknown = [word for word in words if word.startswith("-") and word.split("=")[0] not in known]
         assert unknown == [], f"{document.name}: `{written}` has options that do not exist"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_script_and_command_in_the_documents_can_be_parsed(document: Path) -> None:
+    written_so = commands_among(snippets(document), *SHELL_COMMANDS)
+    for written in [*(script.text for script in scripts(document)), *written_so]:
+        done = subprocess.run(["bash", "-n"], input=written, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), f"{document.name}: {written}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_a_block_of_commands_is_marked_as_one(document: Path) -> None:
+    """An unmarked block is checked by nobody."""
+    unmarked = [block.text for block in blocks(document) if not block.language]
+    beginnings = (*(f"{program} " for program in SHELL_COMMANDS), "k8s/")
+    assert [text for text in unmarked if text.startswith(beginnings)] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_manifest_in_the_documents_is_yaml(document: Path) -> None:
+    for block in blocks(document):
+        if block.language == "yaml":
+            assert list(yaml.safe_load_all(block.text)), f"{document.name}: {block.text}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_path_that_the_documents_name_exists(document: Path) -> None:
+    folders = r"(?:k8s|config|docs|tests|receiver|bench|\.ci)"
+    named = re.findall(rf"(?<![\w/.-]){folders}/[\w./-]+", document.read_text())
+    missing = {path for path in named if not path.startswith(MADE_BY_USERS) and not (ROOT / path.rstrip("./")).exists()}
+    assert missing == set(), document.name
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)

@@ -4,39 +4,39 @@ Each request is sent with a real token and as a dry run, which passes authorizat
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.e2e.support.admission import OTHER_UID, UID, databases, dependents, dry_run, job, run_body
-from tests.e2e.support.cluster import ApiError, Cluster, Object, kubectl
+from tests.e2e.support.cluster import ApiError, Cluster, Object, eventually, kubectl
 from tests.e2e.support.runs import BATCH, CORE, NETWORKING, TEKTON
 from tests.e2e.support.work import NAMESPACE
 
 pytestmark = pytest.mark.e2e
 
-RECEIVER = """
+CREATOR = """
 apiVersion: v1
 kind: Namespace
-metadata: {name: striv-receiver}
+metadata: {name: striv-e2e-account}
 ---
 apiVersion: v1
 kind: ServiceAccount
-metadata: {name: receiver, namespace: striv-receiver}
+metadata: {name: creator, namespace: striv-e2e-account}
 ---
 # More than the receiver has: the policy must hold where RBAC does not.
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
-metadata: {name: e2e-receiver, namespace: striv-ci}
+metadata: {name: e2e-creator, namespace: striv-ci}
 rules:
 - {apiGroups: [tekton.dev], resources: [pipelineruns, taskruns], verbs: [create]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
-metadata: {name: e2e-receiver, namespace: striv-ci}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: e2e-receiver}
-subjects: [{kind: ServiceAccount, name: receiver, namespace: striv-receiver}]
+metadata: {name: e2e-creator, namespace: striv-ci}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: e2e-creator}
+subjects: [{kind: ServiceAccount, name: creator, namespace: striv-e2e-account}]
 """
 Change = Callable[[Any], object]
 
@@ -48,10 +48,28 @@ def deployer(cluster: Cluster) -> Cluster:
 
 
 @pytest.fixture(scope="module")
-def receiver(cluster: Cluster) -> Cluster:
-    """The ServiceAccount of the receiver's worker."""
-    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=RECEIVER)
-    return cluster.as_service_account("striv-receiver", "receiver")
+def receiver(cluster: Cluster) -> Iterator[Cluster]:
+    """A ServiceAccount in a namespace of its own, like that of the receiver's worker: the policy knows neither by name."""
+    try:
+        kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=CREATOR)
+        account = cluster.as_service_account("striv-e2e-account", "creator")
+        # Otherwise a request right after the Role would be refused by RBAC, and say nothing of the policy.
+        eventually(lambda: may_create(account, "taskruns"), what="the account's rights", seconds=30)
+        yield account
+    finally:
+        kubectl("delete", "--ignore-not-found", "-f", "-", stdin=CREATOR)
+
+
+def may_create(identity: Cluster, resource: str) -> bool:
+    """Tell whether RBAC lets an identity create one of Tekton's resources where runs live."""
+    asked = {"namespace": NAMESPACE, "verb": "create", "group": "tekton.dev", "resource": resource}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": asked},
+    }
+    answer = identity.call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+    return bool(answer["status"]["allowed"])
 
 
 def refusal(identity: Cluster, collection: str, body: Object) -> ApiError:

@@ -14,9 +14,13 @@ from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.monitoring import Tools
 from tests.controlplane.waiting import wait_until
 from tests.support import monitoring
+from tests.support.documents import ROOT, snippets
+from tests.support.guide import run, step
 from tests.support.promtool import EVER, MINUTES, NO_ANSWER, promtool, run_rule_test, series
 
 pytestmark = pytest.mark.controlplane
+
+OPERATIONS = ROOT / "docs" / "operations.md"
 
 
 # ---------------------------------------------------------------- the dashboard
@@ -104,6 +108,27 @@ def test_the_api_server_accepts_all_of_it_strictly_and_without_a_warning(with_cr
         "podmonitor.monitoring.coreos.com",
         "prometheusrule.monitoring.coreos.com",
     }
+
+
+def test_the_documents_tell_how_to_install_all_of_it_and_how_to_remove_it(with_crds: ControlPlane) -> None:
+    (install,) = [code for code in snippets(OPERATIONS) if code.startswith("kubectl ") and "k8s/monitoring" in code]
+    kubectl_first = f"{with_crds.programs['kubectl'].parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**with_crds.environment, "PATH": kubectl_first}
+
+    def ours() -> list[str]:
+        kinds = "podmonitors,prometheusrules,configmaps"
+        done = kubectl(with_crds, "get", kinds, "-n", "monitoring", "-l", "release", "-o", "name")
+        assert done.returncode == 0, done.stderr
+        return [name.partition("/")[0] for name in done.stdout.split()]
+
+    run(install, folder=ROOT, environment=environment)
+    assert sorted(ours()) == [
+        "configmap",
+        "podmonitor.monitoring.coreos.com",
+        "prometheusrule.monitoring.coreos.com",
+    ]
+    run(step("Remove", 1), folder=ROOT, environment=environment)
+    assert ours() == []
 
 
 @pytest.mark.parametrize(

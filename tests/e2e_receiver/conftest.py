@@ -1,14 +1,11 @@
 """The receiver installed in a real cluster: built, applied, given its secrets, ready; and removed after each module's tests.
 
-KUBECONFIG names a cluster with Tekton, real pods and a node whose address this machine reaches; kubectl, curl and openssl are
-in PATH. The image comes from STRIV_E2E_CLUSTER (a program with `build FOLDER NAME`, by default ../shared/cluster/cluster), or is
-in the cluster already: then RECEIVER_E2E_IMAGE is its name.
+CONTRIBUTING.md, On real pods, says what the cluster has to be and how it is named.
 """
 
 import os
-import secrets
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,22 +13,21 @@ import pytest
 
 from tests.e2e.support.admission import install_pipeline
 from tests.e2e.support.cluster import CHECKOUT, Cluster
-from tests.e2e_receiver.installation import IMAGE, RUNS, Installation
-from tests.e2e_receiver.overlays import write_overlay
+from tests.e2e_receiver.installation import IMAGE, Installation
+from tests.e2e_receiver.overlays import copy_checkout, write_overlay
 from tests.e2e_receiver.postgresql import Database
 from tests.support.needs import lacking
 
-_PIPELINE = f"/apis/tekton.dev/v1/namespaces/{RUNS}/pipelines/deploy-striv"
+_MEASURED = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
-    """The cluster, with the pipeline installed."""
+    """The cluster, with the pipeline of this checkout installed."""
     if not os.environ.get("KUBECONFIG"):
         lacking("KUBECONFIG names no cluster with real pods")
     connected = Cluster.from_kubeconfig()
-    if connected.get(_PIPELINE) is None:
-        install_pipeline(connected)
+    install_pipeline(connected)
     return connected
 
 
@@ -49,8 +45,12 @@ def image(cluster: Cluster) -> str:
 
 
 @contextmanager
-def _installed(cluster: Cluster, folder: Path, urls: Mapping[str, str] | None = None) -> Iterator[Installation]:
-    installed = Installation(cluster, folder, secret=secrets.token_urlsafe(24), journal_urls=urls or {})
+def _installed(
+    cluster: Cluster, folder: Path, *, overlay: str, image: str, create_journal_secret: str = ""
+) -> Iterator[Installation]:
+    copy_checkout(folder)
+    write_overlay(folder, overlay=overlay, image=image)
+    installed = Installation(cluster, folder, create_journal_secret=create_journal_secret)
     try:
         installed.apply()
         yield installed
@@ -61,16 +61,33 @@ def _installed(cluster: Cluster, folder: Path, urls: Mapping[str, str] | None = 
 @pytest.fixture(scope="module")
 def installation(cluster: Cluster, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """The receiver with SQLite: k8s/overlays/local."""
-    folder = tmp_path_factory.mktemp("overlay")
-    write_overlay(folder, overlay="local", image=image)
-    with _installed(cluster, folder) as installed:
+    with _installed(cluster, tmp_path_factory.mktemp("checkout"), overlay="local", image=image) as installed:
         yield installed
 
 
 @pytest.fixture(scope="module")
 def replicas(cluster: Cluster, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Two replicas of the receiver with PostgreSQL: k8s/overlays/postgresql."""
-    folder = tmp_path_factory.mktemp("overlay")
-    write_overlay(folder, overlay="postgresql", image=image)
-    with Database.started(cluster) as database, _installed(cluster, folder, database.urls) as installed:
+    folder = tmp_path_factory.mktemp("checkout")
+    with (
+        Database.started(cluster) as database,
+        _installed(
+            cluster, folder, overlay="postgresql", image=image, create_journal_secret=database.create_secret
+        ) as installed,
+    ):
         yield installed
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Keeps a figure for the summary at the end of the session."""
+    figures = request.config.stash.setdefault(_MEASURED, [])
+    return lambda text: figures.append(f"{request.node.name}: {text}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show what was measured."""
+    if figures := config.stash.get(_MEASURED, []):
+        terminalreporter.section("measured")
+        for figure in figures:
+            terminalreporter.line(figure)

@@ -1,15 +1,20 @@
-"""Somebody who pushes all the time."""
+"""Some who push all the time."""
 
 import secrets
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from receiver.core.pipelinerun import KEY
 from tests.e2e.support.cluster import eventually
 from tests.e2e_receiver.installation import Answer, Installation
 from tests.support.pushes import encoded, seeded_push
+
+SENDERS = 4
+PAUSE_SECONDS = 0.25
+"""Between the pushes of one sender: each push leaves a PipelineRun behind, and the node has other things to do."""
 
 
 def new_push(branch: str = "held/one") -> bytes:
@@ -17,20 +22,46 @@ def new_push(branch: str = "held/one") -> bytes:
     return encoded(seeded_push(secrets.token_hex(8), branch=branch))
 
 
-PAUSE_SECONDS = 0.25
+@dataclass(frozen=True)
+class Sent:
+    """One push and its answer, with times of time.monotonic."""
+
+    sent_at: float
+    answered_at: float
+    answer: Answer
+
+    @property
+    def is_accepted(self) -> bool:
+        """Tell whether the push was acknowledged; a new one is by 202 alone."""
+        return self.answer.status == 202
+
+
+def refused_seconds(sent: Sequence[Sent]) -> float:
+    """Return how long one sender was refused, all gaps together, connections that hang included.
+
+    A gap goes from the first refused push to the next accepted one, or to the last answer if there is none.
+    """
+    total, begun_at = 0.0, None
+    for push in sent:
+        if not push.is_accepted:
+            begun_at = push.sent_at if begun_at is None else begun_at
+        elif begun_at is not None:
+            total, begun_at = total + push.sent_at - begun_at, None
+    return total if begun_at is None else total + sent[-1].answered_at - begun_at
 
 
 class Sender:
-    """Sends one push after the other in a thread, for the length of a with block."""
+    """Sends pushes for the length of a with block: several senders, each one push after the other."""
 
-    def __init__(self, installation: Installation) -> None:
+    def __init__(self, installation: Installation, *, senders: int = SENDERS) -> None:
         self._installation = installation
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._send, daemon=True)
-        self._answers: list[tuple[float, Answer]] = []
+        self._sent: list[list[Sent]] = [[] for _ in range(senders)]
+        self._threads = [threading.Thread(target=self._send, args=(sent,), daemon=True) for sent in self._sent]
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         self.wait_accepted(5)
         return self
 
@@ -38,39 +69,51 @@ class Sender:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stopping.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
-    def _send(self) -> None:
+    def _send(self, sent: list[Sent]) -> None:
         while not self._stopping.is_set():
             sent_at = time.monotonic()
             answer = self._installation.deliver(new_push())
-            self._answers.append((sent_at, answer))
-            # Each push leaves a PipelineRun behind, and the node may take its time to start a pod.
+            sent.append(Sent(sent_at, time.monotonic(), answer))
             self._stopping.wait(PAUSE_SECONDS)
 
-    def wait_accepted(self, count: int, *, since: float = 0.0, seconds: float = 120) -> None:
-        """Return when so many pushes have been accepted that were sent after a time (of time.monotonic)."""
+    def wait_accepted(self, count: int, *, seconds: float = 120) -> None:
+        """Return when each sender has had so many pushes accepted that it sent after this call."""
+        since = time.monotonic()
 
         def enough() -> bool:
-            assert self._thread.is_alive()
-            return sum(at > since and answer.status == 202 for at, answer in self._answers) >= count
+            assert all(thread.is_alive() for thread in self._threads)
+            return all(sum(p.sent_at > since and p.is_accepted for p in sent) >= count for sent in self._sent)
 
-        eventually(enough, what=f"{count} accepted pushes", seconds=seconds)
+        eventually(enough, what=f"{count} accepted pushes of each sender", seconds=seconds)
 
-    def refused(self) -> list[float]:
-        """Return when the pushes were sent that were not accepted."""
-        return [at for at, answer in self._answers if answer.status != 202]
+    def refused(self) -> list[Answer]:
+        """Return the answers to the pushes that were not accepted; status 0 means none."""
+        return [push.answer for sent in self._sent for push in sent if not push.is_accepted]
 
     def refused_seconds(self) -> float:
-        """Return the time from the first refused push to the next accepted one, hanging connections included."""
-        first = min(self.refused())
-        return min(at for at, answer in self._answers if answer.status == 202 and at > first) - first
+        """Return how long the sender was refused that was refused the longest."""
+        return max(map(refused_seconds, self._sent))
+
+    def summary(self) -> str:
+        """Tell how much was sent and refused."""
+        pushes = [push for sent in self._sent for push in sent]
+        seconds = max(p.answered_at for p in pushes) - min(p.sent_at for p in pushes)
+        refused = f"{len(self.refused())} refused, for {self.refused_seconds():.1f} s"
+        return f"{refused}; {len(pushes)} pushes in {seconds:.0f} s by {len(self._sent)} senders"
 
     def check_promises(self) -> int:
         """Check that each accepted push has the one run that its answer named; return how many there are."""
-        promised = [name for _, answer in self._answers if answer.status == 202 for name in answer.runs]
+        promised = [name for sent in self._sent for push in sent if push.is_accepted for name in push.answer.runs]
         assert len(promised) == len(set(promised))
-        for name in promised:
-            run = self._installation.wait_for_run(name, seconds=60)
-            assert self._installation.runs_of(run["metadata"]["annotations"][KEY]) == [name]
+        twins: list[list[str]] = []
+
+        def all_there() -> bool:
+            twins[:] = self._installation.runs().values()
+            return set(promised) <= {name for names in twins for name in names}
+
+        eventually(all_there, what=f"all {len(promised)} promised runs", seconds=120, every=2)
+        assert [names for names in twins if len(names) > 1] == []
         return len(promised)

@@ -1,15 +1,26 @@
 """Two replicas that share a journal in PostgreSQL: nobody is refused while they are replaced."""
 
-import time
+from collections.abc import Callable
 
 import pytest
 
-from receiver.core.pipelinerun import KEY
-from tests.e2e.support.cluster import eventually, kubectl
-from tests.e2e_receiver.installation import NAMESPACE, Installation
-from tests.e2e_receiver.sender import Sender, new_push
+from tests.e2e.support.cluster import ApiError, eventually, kubectl
+from tests.e2e_receiver.installation import CORE, NAMESPACE, Installation
+from tests.e2e_receiver.rotation import rotate
+from tests.e2e_receiver.sender import SENDERS, Sender, new_push
 
 pytestmark = pytest.mark.e2e_full
+
+Measured = Callable[[str], None]
+FEWEST = 10 * SENDERS
+REFUSED_SECONDS = 30
+"""How long one sender may be refused after a replica was killed without notice, on a slow node."""
+
+
+@pytest.fixture(autouse=True)
+def both(replicas: Installation) -> None:
+    """Each test begins with two replicas that are ready."""
+    replicas.wait_for_replicas(2)
 
 
 def test_a_push_to_either_replica_starts_one_run(replicas: Installation) -> None:
@@ -19,31 +30,85 @@ def test_a_push_to_either_replica_starts_one_run(replicas: Installation) -> None
 
     assert {answer.status for answer in answers} <= {200, 202}
     (name,) = {name for answer in answers for name in answer.runs}
-    run = replicas.wait_for_run(name)
-    assert replicas.runs_of(run["metadata"]["annotations"][KEY]) == [name]
+    assert replicas.twins_of(name) == [name]
 
 
-def test_an_update_refuses_no_delivery_and_loses_none(replicas: Installation) -> None:
+# ---------------------------------------------------------------- replacing pods
+def test_an_update_refuses_no_delivery_and_loses_none(replicas: Installation, measured: Measured) -> None:
     before = replicas.names()
-    assert len(before) == 2
     with Sender(replicas) as sender:
         kubectl("rollout", "restart", "deployment/receiver", "-n", NAMESPACE)
         replicas.wait_ready()
         eventually(lambda: before.isdisjoint(replicas.names()), what="other pods", seconds=60)
-        sender.wait_accepted(20, since=time.monotonic())
+        replicas.wait_for_replicas(2)
+        sender.wait_accepted(5)
 
+    measured(sender.summary())
     assert sender.refused() == []
-    assert sender.check_promises() >= 25
+    assert sender.check_promises() >= FEWEST
 
 
-def test_a_killed_replica_loses_nothing_that_was_acknowledged(replicas: Installation) -> None:
+def test_a_pod_that_is_deleted_refuses_no_delivery_and_loses_none(replicas: Installation, measured: Measured) -> None:
+    with Sender(replicas) as sender:
+        kubectl("delete", "pod", replicas.pod()["metadata"]["name"], "-n", NAMESPACE)
+        replicas.wait_for_replicas(2)
+        sender.wait_accepted(5)
+
+    measured(sender.summary())
+    assert sender.refused() == []
+    assert sender.check_promises() >= FEWEST
+
+
+def test_a_killed_replica_loses_nothing_that_was_acknowledged(replicas: Installation, measured: Measured) -> None:
     victim = replicas.pod()["metadata"]["name"]
     with Sender(replicas) as sender:
         kubectl("delete", "pod", victim, "-n", NAMESPACE, "--force", "--grace-period=0", "--wait=false")
-        sender.wait_accepted(20, since=time.monotonic())
-        replicas.wait_ready()
+        sender.wait_accepted(5)
+        replicas.wait_for_replicas(2)
+        sender.wait_accepted(5)
 
-    assert sender.check_promises() >= 25
+    measured(sender.summary())
+    assert sender.refused_seconds() < REFUSED_SECONDS
+    assert sender.check_promises() >= FEWEST
+
+
+def test_a_drained_node_takes_one_replica_at_a_time_and_refuses_no_delivery(
+    replicas: Installation, measured: Measured
+) -> None:
+    first, second = replicas.names()
+    path = f"/apis/policy/v1/namespaces/{NAMESPACE}/poddisruptionbudgets/receiver"
+
+    def allowed() -> bool:
+        return bool(replicas.cluster.call("GET", path)["status"].get("disruptionsAllowed") == 1)
+
+    eventually(allowed, what="one disruption is allowed of two replicas", seconds=60)
+    with Sender(replicas) as sender:
+        evict(replicas, first)
+        with pytest.raises(ApiError, match="disruption budget") as refused:
+            evict(replicas, second)
+        eventually(lambda: first not in replicas.names(), what="the evicted pod is about to end", seconds=60)
+        replicas.wait_for_replicas(2)
+        sender.wait_accepted(5)
+
+    measured(sender.summary())
+    assert refused.value.status == 429
+    assert second in replicas.names()
+    assert sender.refused() == []
+
+
+def evict(replicas: Installation, name: str) -> None:
+    """Ask for a pod's eviction, as `kubectl drain` does."""
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": NAMESPACE}}
+    replicas.cluster.call("POST", f"{CORE}/pods/{name}/eviction", eviction)
+
+
+# ---------------------------------------------------------------- the secret, and the journal
+def test_a_rotation_of_the_secret_refuses_no_delivery(replicas: Installation, measured: Measured) -> None:
+    sender = rotate(replicas)
+
+    measured(sender.summary())
+    assert sender.refused() == []
+    assert sender.check_promises() >= FEWEST
 
 
 def test_the_public_plane_cannot_change_what_is_in_the_journal(replicas: Installation) -> None:
@@ -60,13 +125,3 @@ def test_the_public_plane_cannot_change_what_is_in_the_journal(replicas: Install
     ):
         with pytest.raises(AssertionError, match=r"permission denied|must be owner"):
             replicas.execute("serve", "/opt/receiver/bin/python3", "-I", "-c", script, statement)
-
-
-def test_a_drained_node_takes_one_replica_at_a_time(replicas: Installation) -> None:
-    path = f"/apis/policy/v1/namespaces/{NAMESPACE}/poddisruptionbudgets/receiver"
-
-    def allowed() -> bool:
-        status = replicas.cluster.call("GET", path)["status"]
-        return bool(status.get("disruptionsAllowed") == 1)
-
-    eventually(allowed, what="one disruption is allowed of two replicas", seconds=60)

@@ -25,7 +25,7 @@ from tests.support.pushes import encoded, seeded_push
 from tests.support.signing import new_guid
 
 SHELL_COMMANDS = ("kubectl", "docker", "make", "receiver", "psql", "sed", "cp", "curl")
-MADE_BY_USERS = ("k8s/overlays/mine", "config/secrets")
+MADE_BY_USERS = ("k8s/overlays/mine", "k8s/striv-pinned", "config/secrets")
 
 
 def commands(document: Path, *programs_: str) -> list[str]:

@@ -494,11 +494,11 @@ def test_credentials_that_cannot_be_read_for_a_while_stop_nobody(bench: Bench, t
 def test_a_reply_that_is_no_run_is_asked_for_again_later_since_the_run_may_exist(bench: Bench, reply: Any) -> None:
     take(bench.engine, delivery())
     post = bench.server.post
-    bench.server.post = lambda run: (post(run)[0], reply)  # type: ignore[method-assign]
+    bench.server.post = lambda run: (post(run)[0], reply)  # type: ignore[method-assign]  # the server of this test alone
     job = bench.run(trigger(max_active=1))
     assert (job["state"], job["attempts"], job["lease_until"]) == (WAITING, 1, IN_DOUBT)
     assert "is no PipelineRun" in job["message"]
-    bench.server.post = post  # type: ignore[method-assign]
+    bench.server.post = post  # type: ignore[method-assign]  # as above
     bench.now = job["due_at"]
     assert bench.run(trigger(max_active=1))["state"] == STARTED
     assert len(bench.server.made) == 1

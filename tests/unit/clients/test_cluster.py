@@ -25,7 +25,11 @@ from tests.unit.work.api_server import COLLECTION, NAMESPACE, Handler, Server, s
 
 TIMEOUT_SECONDS = 0.2
 GIVE_UP_SECONDS = 10.0
-MANIFEST = {"metadata": {"name": "striv-x", "namespace": NAMESPACE, "annotations": {KEY: "k"}}, "spec": {}}
+UID = "uid-of-striv-x"
+MANIFEST: dict[str, Any] = {
+    "metadata": {"name": "striv-x", "namespace": NAMESPACE, "annotations": {KEY: "k"}},
+    "spec": {},
+}
 CALLS: dict[str, Callable[[Cluster], Any]] = {
     "ask": lambda cluster: cluster.ask(NAMESPACE),
     "create_run": lambda cluster: cluster.create_run(MANIFEST),
@@ -144,7 +148,8 @@ class _Warning(Handler):
         if urlsplit(self.path).path != COLLECTION:
             self.refuse_unknown()
             return
-        self.send(201, run, {"Warning": self.api.warning} if self.api.warning else {})
+        made = {**run, "metadata": {**run["metadata"], "uid": UID}}
+        self.send(201, made, {"Warning": self.api.warning} if self.api.warning else {})
 
 
 class Warns(Server):
@@ -161,6 +166,6 @@ def test_a_warning_of_the_api_server_is_logged_in_bounds(
 ) -> None:
     caplog.set_level(logging.WARNING, "receiver")
     with served(Warns(warning), _Warning) as server, closing(connected(server, tmp_path)) as cluster:
-        assert cluster.create_run(MANIFEST) == MANIFEST
+        assert cluster.create_run(MANIFEST)["metadata"] == {**MANIFEST["metadata"], "uid": UID}
     found = [vars(record)["warning"] for record in caplog.records if record.message == "the API server warns"]
     assert found == ([warning[:1_000]] if warning else [])

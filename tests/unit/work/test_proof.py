@@ -46,7 +46,7 @@ class _Handler(Handler):
             self.send(201, {**body, "status": {"allowed": True}})
         elif url.path == COLLECTION and parse_qs(url.query).get("dryRun") == ["All"]:
             self.api.tried.append(body)
-            self.send(201, body)
+            self.send(201, {**body, "metadata": {**body["metadata"], "uid": "uid-of-nothing"}})
         else:
             self.refuse_unknown()
 

@@ -26,6 +26,7 @@ import click
 from bench import load
 from bench.measured import Row, endless, pss_megabytes, receiver
 from bench.runs import bursts, latency
+from bench.wake import waking
 from receiver.journal.engine import sqlite_module
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.waiting import wait_until
@@ -42,7 +43,7 @@ def main() -> None:
     def note(*found: Row) -> None:
         for row in found:
             rows.append(row)
-            click.echo(f"{row.name:58} {row.value:>10,.1f} {row.unit:8} {row.goal:22} {row.detail}")
+            click.echo(f"{row.name:62} {row.value:>10,.1f} {row.unit:8} {row.goal:22} {row.detail}")
 
     folder = Path(tempfile.mkdtemp(prefix="striv-receiver-bench-"))
     try:
@@ -64,6 +65,7 @@ def measure(plane: ControlPlane, folder: Path, note: Callable[..., None]) -> Non
             note(*acknowledgements(planes, connections))
     with receiver(plane, folder / "flat", planes_=("serve",)) as planes:
         note(*growth(planes))
+    note(*waking(folder / "wake"))
     with receiver(plane, folder / "latency") as planes:
         note(*latency(plane, planes))
     note(*bursts(plane, folder))

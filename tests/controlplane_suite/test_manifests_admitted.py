@@ -1,7 +1,6 @@
 """Every file of k8s/ and config/ is accepted by the real API server, with Tekton's admission, as it would be for a user."""
 
 import copy
-import json
 import os
 import shutil
 import subprocess
@@ -99,33 +98,6 @@ def test_the_template_of_a_run_is_accepted_strictly(namespaces: ControlPlane) ->
     for file in sorted((ROOT / "config" / "pipelineruns").glob("*.yaml")):
         result = kubectl(namespaces, "create", "--dry-run=server", "--validate=strict", "-f", str(file))
         assert result.returncode == 0, result.stderr
-
-
-def test_the_old_pipelinerun_with_serviceaccountnames_is_refused(namespaces: ControlPlane) -> None:
-    for version in ("v1beta1", "v1"):
-        old = f"""
-            apiVersion: tekton.dev/{version}
-            kind: PipelineRun
-            metadata: {{generateName: striv-, namespace: {RUNS}}}
-            spec:
-              pipelineRef: {{name: deploy-striv}}
-              serviceAccountNames:
-              - {{taskName: deploy-test-dependencies, serviceAccountName: test-dependencies-deployer}}
-            """
-        result = kubectl(namespaces, "create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=old)
-
-        assert result.returncode != 0
-        assert 'unknown field "spec.serviceAccountNames"' in result.stderr
-
-
-def test_rights_of_rbac_v1beta1_are_refused(namespaces: ControlPlane) -> None:
-    for kind in ("Role", "RoleBinding"):
-        metadata = {"name": "x", "namespace": RUNS}
-        old = {"apiVersion": "rbac.authorization.k8s.io/v1beta1", "kind": kind, "metadata": metadata}
-        result = kubectl(namespaces, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(old))
-
-        assert result.returncode != 0
-        assert f'no matches for kind "{kind}" in version "rbac.authorization.k8s.io/v1beta1"' in result.stderr
 
 
 # ---------------------------------------------------------------- kustomize

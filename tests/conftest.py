@@ -1,3 +1,3 @@
 """What all tests share: a real control plane, a real PostgreSQL, and a last word on what could not run."""
 
-pytest_plugins = ["tests.controlplane.fixtures", "tests.support.postgres", "tests.support.needs"]
+pytest_plugins = ["tests.support.needs", "tests.controlplane.fixtures", "tests.support.postgres"]

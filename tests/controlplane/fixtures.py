@@ -3,7 +3,6 @@
 Register with `pytest_plugins = ["tests.controlplane.fixtures"]` in tests/conftest.py.
 """
 
-import os
 import secrets
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -13,8 +12,8 @@ import pytest
 from tests.controlplane import monitoring, programs
 from tests.controlplane.api import Api, ApiError
 from tests.controlplane.cluster import ControlPlane
+from tests.support.needs import lacking
 
-_SKIPPED = pytest.StashKey[dict[str, str]]()
 Built = TypeVar("Built")
 
 
@@ -44,11 +43,7 @@ def _built(request: pytest.FixtureRequest, build: Callable[[], Built], *, what: 
         with capture.global_and_fixture_disabled():
             return build()
     except programs.ProgramsError as error:
-        reason = f"there is no {what}: {error}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        request.config.stash.setdefault(_SKIPPED, {})[where] = reason
-        pytest.skip(reason)
+        lacking(f"there is no {what}: {error}", untested=where)
 
 
 @pytest.fixture
@@ -74,10 +69,3 @@ def make_default_account(api: Api, namespace: str) -> None:
     except ApiError as error:
         if error.code != 409:
             raise
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say in the session's last lines which tests did not run for want of a program."""
-    for where, reason in config.stash.get(_SKIPPED, {}).items():
-        terminalreporter.section(f"NOT TESTED {where}", sep="!", red=True, bold=True)
-        terminalreporter.line(reason)

@@ -191,16 +191,18 @@ def test_any_other_kubectl_on_path_is_not(tools: Path, answer: object) -> None:
     assert found.folder_for_path == programs.cache_dir() / "bin"
 
 
+@pytest.mark.parametrize("processes", [(), ("--numprocesses=2",)], ids=["one process", "several"])
 @pytest.mark.parametrize(("ci", "outcome", "exit_code"), [("", "1 skipped", 0), ("true", "1 error", 1)])
 def test_without_programs_tests_are_skipped_aloud_and_in_ci_they_fail(
-    tools: Path, tmp_path: Path, ci: str, outcome: str, exit_code: int
+    tools: Path, tmp_path: Path, ci: str, outcome: str, exit_code: int, processes: tuple[str, ...]
 ) -> None:
     install_go(tools, version="go1.20")
     (tmp_path / "test_it.py").write_text("def test_it(control_plane): pass\n")
-    command = [sys.executable, "-m", "pytest", "-p", "tests.controlplane.fixtures", "-p", "no:cacheprovider"]
+    plugins = ("tests.support.needs", "tests.controlplane.fixtures", "no:cacheprovider")
+    command = [sys.executable, "-m", "pytest", *(part for plugin in plugins for part in ("-p", plugin))]
 
     answer = subprocess.run(
-        [*command, "-c", os.devnull, "--rootdir", str(tmp_path), str(tmp_path / "test_it.py")],
+        [*command, *processes, "-c", os.devnull, "--rootdir", str(tmp_path), str(tmp_path / "test_it.py")],
         cwd=ROOT,
         env=os.environ | {"CI": ci},
         capture_output=True,

@@ -30,13 +30,13 @@ from receiver.journal.migrate import migrate
 from receiver.journal.roles import Roles
 from tests.controlplane.processes import Watchdog, free_ports
 from tests.support.journals import NOW
+from tests.support.needs import lacking
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES_FILE = ROOT / "k8s/overlays/postgresql/roles.sql"
 OWNER, SERVE, WORK = "receiver_owner", "receiver_serve", "receiver_work"
 _PLACES = Path("/usr/lib/postgresql")
-_SKIPPED = pytest.StashKey[str]()
 
 
 class MissingError(Exception):
@@ -296,17 +296,13 @@ def _other_user() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def postgresql(request: pytest.FixtureRequest) -> Iterator[PostgreSQL]:
+def postgresql() -> Iterator[PostgreSQL]:
     """One server for the session. Where there is none, tests fail when CI=true and else are skipped, as the summary says."""
     try:
         find_programs()
         _other_user()
     except MissingError as error:
-        reason = f"there is no PostgreSQL: {error}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        request.config.stash[_SKIPPED] = reason
-        pytest.skip(reason)
+        lacking(f"there is no PostgreSQL: {error}", untested="on PostgreSQL")
     with PostgreSQL.started() as server:
         yield server
 
@@ -316,10 +312,3 @@ def database(postgresql: PostgreSQL) -> Iterator[Database]:
     """A fresh database with the journal's tables, and the three roles' rights on them."""
     with postgresql.database() as fresh:
         yield fresh
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say in the session's last lines that the tests on PostgreSQL did not run."""
-    if reason := config.stash.get(_SKIPPED, None):
-        terminalreporter.section("NOT TESTED on PostgreSQL", sep="!", red=True, bold=True)
-        terminalreporter.line(reason)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.support.needs import lacking, left_to_root, need_root
+from tests.support.needs import lacking, left_out, left_to_root, need_root
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
@@ -34,3 +34,13 @@ def test_root_leaves_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_was_left_to_root_is_counted_for_the_last_lines_of_the_session() -> None:
     reasons = ["Skipped: only root can mount a disk", "Skipped: install strace", "Skipped: only root can mount a disk"]
     assert left_to_root(reasons) == {"mount a disk": 2}
+
+
+def test_a_kind_of_tests_that_was_left_out_is_named_once_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "")
+    with pytest.raises(pytest.skip.Exception) as skipped:
+        lacking("there is no Go: install it", untested="on a real API server")
+
+    assert left_out(["Skipped: install strace", *[f"Skipped: {skipped.value}"] * 3]) == {
+        "on a real API server": "there is no Go: install it"
+    }

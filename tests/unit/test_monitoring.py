@@ -110,7 +110,9 @@ def test_every_panel_explains_itself_has_a_unit_and_asks_the_chosen_source_for_t
     for asked in (panel, *panel["targets"]):
         assert asked["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
     for target in panel["targets"]:
-        for selector in monitoring.selectors(target["expr"]):
+        selectors = monitoring.selectors(target["expr"])
+        assert selectors
+        for selector in selectors:
             assert ("namespace", "=", "$namespace") in selector.matchers
 
 

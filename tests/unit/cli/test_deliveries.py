@@ -235,4 +235,5 @@ def test_what_a_terminal_would_obey_is_not_shown(desk: Desk) -> None:
     guid = desk.deliver(push_payload(ref="refs/heads/\x9b31m\u2028x"))
     for arguments in (("list",), ("show", guid)):
         done = desk.run(*arguments)
+        assert (done.code, guid[:8] in done.out) == (0, True)
         assert [line for line in done.out.removesuffix("\n").split("\n") if not line.isprintable()] == []

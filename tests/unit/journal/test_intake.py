@@ -53,12 +53,14 @@ from tests.support.journals import (
 def kill_all(engine: Engine) -> None:
     queue = Jobs(engine)
     claimed = queue.claim(now=NOW, limit=100, lease_seconds=10)
+    assert claimed
     assert all(queue.apply([died(job, reason="refused", message="no", at=NOW) for job in claimed]))
 
 
 def start_all(engine: Engine) -> None:
     queue = Jobs(engine)
     claimed = queue.claim(now=NOW, limit=100, lease_seconds=10)
+    assert claimed
     assert all(queue.apply([started(job, run_name="striv-x", run_uid=f"uid-{job.id}", at=NOW) for job in claimed]))
 
 

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from receiver.journal.engine import open_engine
-from receiver.journal.wake import SocketAlarm, SocketWaker, open_alarm, open_waker
+from receiver.journal.wake import Alarm, SocketAlarm, SocketWaker, open_alarm, open_waker
 
 FOR_EVER = 3_600.0
 GENEROUS = 10.0
@@ -27,7 +27,7 @@ def file(tmp_path: Path) -> Path:
 class Sleeper:
     """A thread that waits for the alarm for an hour."""
 
-    def __init__(self, alarm: SocketAlarm) -> None:
+    def __init__(self, alarm: Alarm) -> None:
         self._thread = threading.Thread(target=alarm.wait, args=(FOR_EVER,), daemon=True)
         self._thread.start()
 
@@ -69,7 +69,7 @@ def test_what_piled_up_is_taken_in_one(alarm: SocketAlarm, waker: SocketWaker) -
     for _ in range(5):
         waker.wake()
         alarm.ring()
-    alarm.wait(FOR_EVER)
+    assert Sleeper(alarm).woke()
     # Nothing is left, so this wait ends by the next datagram only.
     sleeper = Sleeper(alarm)
     assert not sleeper.woke(within=0.05)
@@ -98,17 +98,23 @@ def test_the_newest_listener_is_woken(file: Path, alarm: SocketAlarm, waker: Soc
 
 
 def test_a_listener_that_never_reads_blocks_nobody(alarm: SocketAlarm, waker: SocketWaker) -> None:
-    for _ in range(5_000):
-        waker.wake()
-        alarm.ring()
-    alarm.wait(FOR_EVER)
+    def wake_and_ring() -> None:
+        for _ in range(5_000):
+            waker.wake()
+            alarm.ring()
+
+    waking = threading.Thread(target=wake_and_ring, daemon=True)
+    waking.start()
+    waking.join(GENEROUS)
+    assert not waking.is_alive()
+    assert Sleeper(alarm).woke()
 
 
 def test_an_empty_datagram_of_a_stranger_disturbs_nothing(alarm: SocketAlarm, waker: SocketWaker) -> None:
     waker._socket.sendto(b"", waker._folder.address)  # noqa: SLF001 - only somebody else would send it
-    alarm.wait(FOR_EVER)
+    assert Sleeper(alarm).woke()
     waker.wake()
-    alarm.wait(FOR_EVER)
+    assert Sleeper(alarm).woke()
 
 
 def test_paths_that_are_too_long_for_sockets_work(tmp_path: Path) -> None:
@@ -132,5 +138,5 @@ def test_the_ends_of_a_sqlite_journal_meet(file: Path) -> None:
     engine = open_engine(make_url(f"sqlite:///{file}"))
     with closing(open_alarm(engine)) as alarm, closing(open_waker(engine)) as waker:
         waker.wake()
-        alarm.wait(FOR_EVER)
+        assert Sleeper(alarm).woke()
     engine.dispose()

@@ -97,10 +97,11 @@ def test_every_image_is_a_full_name_with_an_exact_version() -> None:
 
 
 def test_images_are_nowhere_but_in_image_fields() -> None:
-    for path in STRIV.rglob("*"):
-        if path.is_file():
-            lines = [line.strip().removeprefix("- ") for line in path.read_text().splitlines() if "docker.io/" in line]
-            assert all(line.startswith("image: docker.io/") for line in lines), (path, lines)
+    files = [path for path in STRIV.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    lines = [line.strip().removeprefix("- ") for path in files for line in path.read_text().splitlines()]
+    named = [line for line in lines if "docker.io/" in line]
+    assert len(named) > 12
+    assert [line for line in named if not line.startswith("image: docker.io/")] == []
 
 
 def test_only_the_tasks_that_handle_databases_have_a_token() -> None:
@@ -188,11 +189,15 @@ def test_the_cache_is_asked_with_the_images_that_install_and_test() -> None:
 
 
 def test_a_branch_comes_before_the_variables_that_its_name_could_expand_to() -> None:
-    for task in TASKS.values():
+    taking = []
+    for name, task in TASKS.items():
         for step in task["steps"]:
-            names = [variable["name"] for variable in step.get("env", [])]
-            assert "BRANCH" not in names or names[0] == "BRANCH"
-            assert "BRANCH" not in names or "env" not in task.get("stepTemplate", {})
+            variables = [variable["name"] for variable in step.get("env", [])]
+            if any("$(params.branch)" in str(variable.get("value")) for variable in step.get("env", [])):
+                taking.append((name, step["name"]))
+                assert variables[0] == "BRANCH"
+                assert "env" not in task["stepTemplate"]
+    assert taking == [("checkout", "checkout")]
 
 
 def test_a_run_works_in_its_own_folder_of_the_work_claim_and_no_task_sees_more_of_it() -> None:
@@ -230,6 +235,7 @@ def test_no_container_may_fill_the_nodes_disk() -> None:
     limit = next(d for d in DOCUMENTS if d["kind"] == "LimitRange")["spec"]["limits"][0]
     assert "ephemeral-storage" in limit["default"]
     assert limit["defaultRequest"]["ephemeral-storage"] == "0"
+    with_home = set()
     for name, task in TASKS.items():
         for step in task["steps"]:
             own = [
@@ -237,10 +243,13 @@ def test_no_container_may_fill_the_nodes_disk() -> None:
             ]
             assert all("sizeLimit" in volume["emptyDir"] for volume in own), name
             if "home" in {volume["name"] for volume in own}:
+                with_home.add((name, step["name"]))
                 resources = step["computeResources"]
                 # More than the folder alone may take, or whoever fills it would be told of the wrong limit.
                 assert resources["limits"]["ephemeral-storage"] == "5Gi"
                 assert resources["requests"]["ephemeral-storage"] == "0"
+    steps = {(name, step["name"]) for name, task in TASKS.items() for step in task["steps"]}
+    assert with_home == {(name, step) for name, step in steps if step in PROGRAMS_OF_THE_COMMIT}
 
 
 def test_only_downloads_are_tried_again() -> None:

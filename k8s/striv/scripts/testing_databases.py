@@ -87,14 +87,15 @@ class Cluster:
         raise ProblemError(f"the API server does not answer: {problem}")
 
     def create(self, api: str, resource: str, body: Object) -> Object:
-        """Create an object. One of the same name and the same owner is what an earlier attempt created."""
+        """Create an object. One of the same name is what an earlier attempt created; of a Job, that is proved by its owner."""
         try:
             return self.call("POST", api, f"{resource}?fieldValidation=Strict", body)
         except ApiError as error:
-            if error.status != 409 or resource != "jobs":
-                if error.status == 409:
-                    return body
+            if error.status != 409:
                 raise
+        if resource != "jobs":
+            # The token may not read it. Its name is its Job's, which was this run's own.
+            return body
         existing = self.call("GET", api, f"{resource}/{body['metadata']['name']}")
         if owner_uid(existing) != owner_uid(body):
             raise ProblemError(f"{body['metadata']['name']} exists already and belongs to something else")
@@ -225,7 +226,7 @@ def describe_state(pod: Object | None) -> str:
     return "it runs and does not answer a query"
 
 
-def hopeless(pod: Object) -> bool:
+def is_hopeless(pod: Object) -> bool:
     """Tell whether waiting on is pointless: the pod has ended, or its image or configuration cannot work."""
     status = pod.get("status", {})
     waiting = [c.get("state", {}).get("waiting", {}).get("reason") for c in status.get("containerStatuses", [])]
@@ -256,7 +257,7 @@ def wait_until_ready(
             if is_ready(pod) and kind not in ready:
                 ready.add(kind)
                 print(f"{kind} is ready", flush=True)
-            if hopeless(pod):
+            if is_hopeless(pod):
                 evicted = pod["status"].get("reason")
                 raise ProblemError(f"{kind} failed: {f'{evicted}, ' if evicted else ''}{describe_state(pod)}")
             if is_placed(pod):

@@ -240,3 +240,44 @@ def test_mysql_takes_any_password_for_a_string_and_nothing_else(password: str) -
     quoted = re.fullmatch(r"ALTER USER 'root'@'localhost' IDENTIFIED BY '((?:[^\\']|\\.)*)';", statements[1], re.DOTALL)
     assert quoted
     assert re.sub(r"\\(.)", r"\1", quoted[1], flags=re.DOTALL) == password
+
+
+def taken_by(existing: Pod, *, status: int = 409) -> Any:
+    """Return the cluster where each name is taken already, and a Job's owner can be read."""
+    cluster = databases.Cluster.__new__(databases.Cluster)
+
+    def call(method: str, _api: str, resource: str, _body: Pod | None = None) -> Pod:
+        if method == "POST":
+            raise databases.ApiError(status, "no")
+        # All that the token may read of what a run has.
+        assert resource.startswith("jobs/")
+        return existing
+
+    cluster.call = call
+    return cluster
+
+
+def owned_by(uid: str) -> Pod:
+    """Return an object that belongs to this run, or to this Job."""
+    return {"metadata": {"name": "mysql-x", "ownerReferences": [{"uid": uid}]}}
+
+
+def test_a_job_that_an_earlier_attempt_made_is_used_and_another_runs_is_not() -> None:
+    mine = {**owned_by("mine"), "status": {}}
+
+    assert taken_by(mine).create("apis/batch/v1", "jobs", owned_by("mine")) is mine
+    with pytest.raises(databases.ProblemError, match="mysql-x exists already and belongs to something else"):
+        taken_by(owned_by("other")).create("apis/batch/v1", "jobs", owned_by("mine"))
+
+
+@pytest.mark.parametrize("resource", ["secrets", "services", "networkpolicies"])
+def test_what_a_job_owns_and_an_earlier_attempt_made_is_not_read(resource: str) -> None:
+    wanted = owned_by("job")
+
+    assert taken_by(owned_by("job")).create("api/v1", resource, wanted) is wanted
+
+
+@pytest.mark.parametrize("resource", ["jobs", "secrets"])
+def test_a_refusal_to_create_is_no_sign_of_an_earlier_attempt(resource: str) -> None:
+    with pytest.raises(databases.ApiError, match="403 no"):
+        taken_by(owned_by("mine"), status=403).create("api/v1", resource, owned_by("mine"))

@@ -31,7 +31,7 @@ _FULL_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}")
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """The unsigned headers of a delivery. Believe none of them: they order, name and explain, they never decide."""
+    """The unsigned headers of a delivery. Believe none of them: they name and explain, and never decide what runs."""
 
     event: str
     guid: str

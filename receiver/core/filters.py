@@ -104,18 +104,15 @@ class CommitFiles(Protocol):
         """The files whose content changed."""
 
 
-def changed_files(
-    commits: Sequence[CommitFiles], *, created: bool, forced: bool, commit_count: int | None = None
-) -> ChangedFiles:
+def changed_files(commits: Sequence[CommitFiles], *, created: bool, forced: bool) -> ChangedFiles:
     """Gather the changed files from the commits of a push payload.
 
     The result is incomplete, with no names, where the payload cannot be trusted to list all: a created ref, a
-    forced push, 1000 commits and more (the payload ends at 2048), a `commit_count` that is not their number,
-    a commit without files (GitHub leaves the lists out or empty when a commit is huge), more than 300 files.
+    forced push, 1000 commits and more (the payload ends at 2048), a commit without files (GitHub leaves the
+    lists out or empty when a commit is huge), more than 300 files.
     """
     incomplete = ChangedFiles(names=(), complete=False)
-    count = len(commits) if commit_count is None else commit_count
-    if created or forced or count >= MOST_COMMITS or count != len(commits):
+    if created or forced or len(commits) >= MOST_COMMITS:
         return incomplete
     names: dict[str, None] = {}
     for commit in commits:

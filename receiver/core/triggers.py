@@ -11,7 +11,6 @@ from receiver.core.events import Push
 from receiver.core.filters import FilterError, GlobError, PushFilter
 from receiver.core.identity import run_name
 from receiver.core.params import ParamReader, ParamRule, check_default, check_source
-from receiver.errors import SettingsError
 from receiver.settings import ParamSettings, PushSettings, Settings, Template, TriggerSettings
 
 _SKIP = re.compile(r"\[(skip ci|ci skip|no ci|skip actions|actions skip)\]", re.IGNORECASE)
@@ -167,4 +166,4 @@ def _name_prefix(template: Template) -> str:
     return prefix
 
 
-__all__ = ["Decision", "SettingsError", "Trigger", "compile_triggers", "decide", "skips", "why_ignored"]
+__all__ = ["Decision", "Trigger", "compile_triggers", "decide", "skips", "why_ignored"]

@@ -84,12 +84,12 @@ class Jobs:
         with reading(self._engine) as connection:
             asked = connection.execute(select(func.min(revivals.c.id))).scalar()
             # A job is claimable when it is due and its lease, if any, has run out.
-            claimable = (
+            free_at = (
                 func.max(jobs.c.due_at, jobs.c.lease_until)
                 if _is_sqlite(connection)
                 else func.greatest(jobs.c.due_at, jobs.c.lease_until)
             )
-            due = connection.execute(select(func.min(claimable)).where(jobs.c.state == WAITING)).scalar()
+            due = connection.execute(select(func.min(free_at)).where(jobs.c.state == WAITING)).scalar()
         if asked is not None:
             return now
         # A forged row can say that it is due at no time at all.

@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, Select, func, select, update
 
-from receiver.core.events import Envelope, Push
+from receiver.core.events import Push
 from receiver.core.identity import job_key
 from receiver.errors import ConflictError, NotFoundError, PermanentError
 from receiver.journal.engine import reading, writing
-from receiver.journal.intake import Wanted, new_job_row, transition_row
+from receiver.journal.intake import ACCEPTED, Wanted, new_job_row, transition_row
 from receiver.journal.jobs import revive
 from receiver.journal.schema import (
     DEAD,
@@ -159,16 +159,15 @@ class Records:
             if row.push_key is None:
                 raise PermanentError(f"the delivery {row.guid} was ignored ({row.reason}): it has no push to replay")
             new = [_next_generation(connection, row, push, trigger, now) for trigger in again]
-            envelope = Envelope(event=row.event, guid=row.guid, hook_id=row.hook_id)
             connection.execute(
                 deliveries.insert().values(
-                    guid=envelope.guid,
-                    event=envelope.event,
+                    guid=row.guid,
+                    event=row.event,
                     source=REPLAY,
-                    hook_id=envelope.hook_id,
+                    hook_id=row.hook_id,
                     installation_id=row.installation_id,
                     received_at=now,
-                    result="accepted",
+                    result=ACCEPTED,
                     reason="replayed by hand",
                     detail=f"new runs of delivery {row.id}",
                     repository=row.repository,

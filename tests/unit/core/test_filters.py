@@ -244,7 +244,6 @@ def test_a_push_without_commits_changed_nothing() -> None:
         gather(Commit(added=["a"]), Commit()),
         gather(Commit(added=[f"{n}" for n in range(301)])),
         gather(Commit(added=[f"{n}" for n in range(200)]), Commit(removed=[f"x{n}" for n in range(200)])),
-        changed_files([Commit(added=["a"])], created=False, forced=False, commit_count=6),
     ],
 )
 def test_a_payload_that_may_leave_files_out_is_incomplete(changed: ChangedFiles) -> None:
@@ -254,7 +253,6 @@ def test_a_payload_that_may_leave_files_out_is_incomplete(changed: ChangedFiles)
 def test_just_within_the_limits_the_list_is_complete() -> None:
     assert gather(*[Commit(added=["a"])] * 999) == files("a")
     assert gather(Commit(added=[f"{n}" for n in range(300)])).complete
-    assert changed_files([Commit(added=["a"])], created=False, forced=False, commit_count=1) == files("a")
 
 
 NAMES = st.text("ab/-.", min_size=1, max_size=8)

@@ -1,6 +1,6 @@
 """Branches and messages that want to be executed are text.
 
-Branches that Tekton or Kubernetes would expand, such as `$(id)`, never become runs: test_admission.py.
+Branches that Tekton or Kubernetes would expand, such as `$(id)`, never become runs: test_admission_of_the_receiver.py.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The two forms of the public plane, once for all tests of this folder: no two of them push the same."""
+"""The two forms of the public plane, once for all tests of this folder: no two push the same. PostgreSQL as each plane has it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine
 
 from tests.support.folders import trigger, write_folder
+from tests.support.postgres import SERVE, WORK, Database
 from tests.support.public import FlaskPlane, FrontPlane, PublicPlane
 from tests.support.signing import SECRET
 
@@ -70,3 +72,17 @@ def plane(request: pytest.FixtureRequest) -> PublicPlane:
     """Each form in turn."""
     found: PublicPlane = request.getfixturevalue(f"{request.param}_plane")
     return found
+
+
+@pytest.fixture
+def serve(database: Database) -> Iterator[Engine]:
+    """PostgreSQL as the public plane has it."""
+    with database.engine(SERVE) as engine:
+        yield engine
+
+
+@pytest.fixture
+def work(database: Database) -> Iterator[Engine]:
+    """PostgreSQL as the private plane has it."""
+    with database.engine(WORK) as engine:
+        yield engine

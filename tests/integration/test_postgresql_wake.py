@@ -59,12 +59,6 @@ def alarm(database: Database) -> Iterator[NotifyAlarm]:
         alarm.close()
 
 
-@pytest.fixture
-def serve(database: Database) -> Iterator[Engine]:
-    with database.engine(SERVE) as engine:
-        yield engine
-
-
 def test_the_first_wait_listens_and_returns_since_something_may_have_been_missed(
     postgresql: PostgreSQL, database: Database, alarm: NotifyAlarm
 ) -> None:

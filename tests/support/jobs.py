@@ -1,0 +1,30 @@
+"""The steps of jobs, as a worker takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Engine
+
+from receiver.journal.changes import Job, finished, started
+from receiver.journal.jobs import Jobs
+from tests.support.journals import NOW
+
+
+def claim(engine: Engine, *, now: float = NOW, limit: int = 10, **more: Any) -> list[Job]:
+    """Claim what is due, for ten seconds; `more` is what Jobs.claim takes beside."""
+    return Jobs(engine).claim(now=now, limit=limit, lease_seconds=10, **more)
+
+
+def start(engine: Engine, job: Job, uid: str = "uid") -> None:
+    """Record that a claimed job's run exists."""
+    assert Jobs(engine).apply([started(job, run_name="striv-x", run_uid=uid, at=NOW)]) == [True]
+
+
+def end(engine: Engine) -> None:
+    """Record of all runs that exist that they succeeded."""
+    queue = Jobs(engine)
+    change = [
+        finished(job, result="succeeded", reason="", message="", failed_task=None, at=NOW) for job in queue.started()
+    ]
+    assert all(queue.apply(list(change)))

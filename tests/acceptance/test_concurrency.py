@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.acceptance.test_main_path import make_pipeline, simplify
 from tests.controlplane import pods
 from tests.controlplane.api import Api
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.waiting import wait_until
 from tests.support.fail_points import EXIT_CODE, WORK, through
 from tests.support.load import Pushed, new_push, send_all
+from tests.support.pipelines import make_pipeline, simplify
 from tests.support.planes import Planes
 from tests.support.seen import job_rows, run_names, runs, states
 

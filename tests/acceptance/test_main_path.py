@@ -15,6 +15,7 @@ from tests.controlplane import pods
 from tests.controlplane.api import Api
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.waiting import wait_until
+from tests.support.pipelines import make_pipeline, simplify
 from tests.support.planes import Planes, delivery_headers
 from tests.support.pushes import encoded, seeded_push
 from tests.support.signing import new_guid
@@ -34,36 +35,6 @@ def jobs(planes: Planes) -> list[dict[str, Any]]:
 def only_job(planes: Planes, state: str) -> dict[str, Any] | None:
     (job,) = jobs(planes)
     return job if job["state"] == state else None
-
-
-def make_pipeline(api: Api, namespace: str) -> None:
-    """A Pipeline of the name that the template refers to, with two tasks that a test can play."""
-    step = {"name": "run", "image": "example.org/none:1", "command": ["true"]}
-    tasks = [{"name": name, "taskSpec": {"steps": [step]}} for name in ("test-frontend", "test-backend")]
-    params = [
-        {"name": name, "type": "string", "default": ""} for name in ("repo-url", "revision", "branch", "repository-id")
-    ]
-    spec = {"params": params, "tasks": tasks, "workspaces": [{"name": "striv-workspace", "optional": True}]}
-    api.create(
-        {
-            "apiVersion": V1,
-            "kind": "Pipeline",
-            "metadata": {"name": "deploy-striv", "namespace": namespace},
-            "spec": spec,
-        }
-    )
-    for account in ("striv-ci", "test-dependencies-deployer"):
-        api.create(
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": namespace}}
-        )
-
-
-def simplify(planes: Planes) -> None:
-    """Leave out of the template what only the real Pipeline has: runs for tasks of its own."""
-    template = planes.folder / "pipelineruns/striv.yaml"
-    text = template.read_text()
-    head, _, rest = text.partition("  taskRunSpecs:")
-    template.write_text(head + "  workspaces:" + rest.partition("  workspaces:")[2])
 
 
 @pytest.mark.parametrize(("failing", "result"), [(None, "succeeded"), ("test-backend", "failed")])

@@ -23,13 +23,13 @@ from receiver.core.events import decode_push
 from receiver.core.identity import job_key, push_keys, run_name
 from receiver.journal.intake import Wanted, new_job_row
 from receiver.journal.schema import deliveries, jobs, pushes, transitions
-from tests.acceptance.test_main_path import make_pipeline, simplify
 from tests.controlplane import pods
 from tests.controlplane.api import Api
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.waiting import wait_until
 from tests.support.journals import opened, rows, run_sql
 from tests.support.load import new_push, send
+from tests.support.pipelines import make_pipeline, simplify
 from tests.support.planes import Planes
 from tests.support.postgres import OWNER, SERVE, WORK, PostgreSQL
 from tests.support.pushes import REPOSITORY, encoded, seeded_push

@@ -17,12 +17,12 @@ import requests
 from receiver.clients.cluster import Cluster
 from receiver.clients.refusals import WatchExpiredError
 from receiver.settings.model import ClusterSettings
-from tests.acceptance.test_main_path import make_pipeline, simplify
 from tests.controlplane import pods
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.waiting import wait_until
 from tests.support.kubeconfigs import write_kubeconfig
 from tests.support.load import new_push, send_all
+from tests.support.pipelines import make_pipeline, simplify
 from tests.support.planes import Planes
 from tests.support.proxy import Proxy, Toxic
 from tests.support.seen import job_rows, states

@@ -1,0 +1,48 @@
+"""What is pushed during an outage, and what has to hold after it."""
+
+from __future__ import annotations
+
+from tests.controlplane.api import Api
+from tests.controlplane.waiting import wait_until
+from tests.support.load import Pushed, new_push
+from tests.support.planes import Planes
+from tests.support.seen import job_rows, run_names, states
+
+PROMPT_SECONDS = 1.0
+"""No acknowledgement may take longer, on a machine that is busy with other things too."""
+
+
+def pushes(number: int) -> list[Pushed]:
+    """Return so many pushes, to five branches."""
+    return [new_push(str(each), branch=f"branch-{each % 5}") for each in range(number)]
+
+
+def assert_acknowledged(sent: list[Pushed], *, within: float = PROMPT_SECONDS) -> None:
+    """Every push was answered 202 the first time, and promptly."""
+    assert {tuple(pushed.statuses) for pushed in sent} == {(202,)}
+    assert max(seconds for pushed in sent for seconds in pushed.seconds) < within
+
+
+def names_of(sent: list[Pushed]) -> set[str]:
+    """Return the names of the runs that were promised: one for each push."""
+    names = {name for pushed in sent for name in pushed.runs}
+    assert len(names) == len(sent)
+    return names
+
+
+def wait_created(planes: Planes, sent: list[Pushed], *, seconds: float) -> None:
+    """Wait until the journal says of all jobs that their runs exist."""
+
+    def are_created() -> bool:
+        # One look: a job that ends between two of them would be counted twice.
+        seen = states(planes)
+        return seen["started"] + seen["finished"] == len(sent)
+
+    wait_until(are_created, what=f"{len(sent)} runs", seconds=seconds, every=0.1)
+
+
+def assert_one_run_each(planes: Planes, api: Api, namespace: str, sent: list[Pushed]) -> None:
+    """Compare runs, journal and answers; an outage has used up nobody's patience."""
+    assert run_names(api, namespace) == names_of(sent)
+    assert {job["run_name"] for job in job_rows(planes)} == names_of(sent)
+    assert {job["attempts"] for job in job_rows(planes)} == {0}

@@ -29,8 +29,8 @@ from bench.runs import bursts, latency
 from bench.wake import waking
 from receiver.journal.engine import sqlite_module
 from tests.controlplane.cluster import ControlPlane
-from tests.controlplane.waiting import wait_until
 from tests.support.planes import Planes, free_port
+from tests.support.waiting import wait_until
 
 RESULTS = Path(__file__).with_name("results.json")
 WARM_UP, FLOOD, MATCHED = 10_000, 100_000, 4_000

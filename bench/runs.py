@@ -21,10 +21,10 @@ from kubernetes import client, config
 from bench import load
 from bench.measured import Row, receiver
 from tests.controlplane.cluster import ControlPlane
-from tests.controlplane.waiting import wait_until
 from tests.support.planes import Planes, delivery_headers
 from tests.support.pushes import encoded, seeded_push
 from tests.support.signing import new_guid
+from tests.support.waiting import wait_until
 
 BURST = 300
 PAUSE_SECONDS = 0.05

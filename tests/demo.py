@@ -17,7 +17,7 @@ from receiver.cli.send import curl_command
 from tests.controlplane import programs
 from tests.controlplane.cluster import ControlPlane
 from tests.support.planes import ROOT, Planes, delivery_headers
-from tests.support.waiting import eventually
+from tests.support.waiting import NotReadyError, wait_until
 
 FIRST, FORGED, OTHER = (f"{digit * 8}-cc78-11e3-81ab-4c9367dc0958" for digit in "abc")
 HEAD_SHA = "990de66f0c1b2a3948576d5e4f30212a3b4c5d6e"
@@ -142,8 +142,8 @@ def _wait_started(planes: Planes) -> None:
         return all(job["state"] != "waiting" for delivery in planes.deliveries() for job in delivery["jobs"])
 
     try:
-        eventually(started, what="the run to be created", seconds=15)
-    except TimeoutError as error:
+        wait_until(started, what="the run to be created", seconds=15)
+    except NotReadyError as error:
         raise SystemExit(f"{error}; see {planes.folder / 'run.log'}") from None
 
 
@@ -165,8 +165,8 @@ def show_taskruns(name: str, *, seconds: float = 30) -> None:
     """Show what Tekton made of a run; when that is nothing for so long, the demonstration ends."""
     command = f"kubectl get taskruns --namespace {NAMESPACE} -l tekton.dev/pipelineRun={name}"
     try:
-        found = eventually(lambda: run(command, shown=False), what=f"TaskRuns of {name}", seconds=seconds)
-    except TimeoutError as error:
+        found = wait_until(lambda: run(command, shown=False), what=f"TaskRuns of {name}", seconds=seconds)
+    except NotReadyError as error:
         raise SystemExit(f"{error}: does Tekton's controller run in this cluster?") from None
     say(found.rstrip())
 

@@ -21,10 +21,10 @@ from tests.controlplane import programs
 from tests.controlplane.api import Api
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.fixtures import make_namespace
-from tests.controlplane.waiting import NotReadyError, wait_until
 from tests.support.load import STORED, Pushed, Senders, send_all
 from tests.support.planes import Planes
 from tests.support.seen import KEY, integrity, job_rows, runs, states, steps
+from tests.support.waiting import NotReadyError, wait_until
 
 NAMESPACE = "torture"
 SHORT_LEASES = {"work": {"lease_seconds": 2}}

@@ -12,10 +12,10 @@ import yaml
 from receiver.clients.cluster import Cluster
 from receiver.settings import ClusterSettings
 from tests.controlplane.cluster import ControlPlane
-from tests.controlplane.waiting import wait_until
 from tests.support.kubeconfigs import write_kubeconfig
 from tests.support.pipelines import make_pipeline, simplify
 from tests.support.planes import ROOT, Planes
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
 RBAC = "rbac.authorization.k8s.io/v1"

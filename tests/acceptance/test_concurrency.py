@@ -15,12 +15,12 @@ import yaml
 from tests.controlplane import pods
 from tests.controlplane.api import Api
 from tests.controlplane.cluster import ControlPlane
-from tests.controlplane.waiting import wait_until
 from tests.support.fail_points import EXIT_CODE, WORK, through
 from tests.support.load import Pushed, new_push, send_all
 from tests.support.pipelines import make_pipeline, simplify
 from tests.support.planes import Planes
 from tests.support.seen import job_rows, run_names, runs, states
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
 MOST = 3

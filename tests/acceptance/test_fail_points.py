@@ -12,7 +12,6 @@ import pytest
 from tests.controlplane.api import Api
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.fixtures import make_namespace
-from tests.controlplane.waiting import wait_until
 from tests.support.fail_points import (
     CORRECTED,
     EXIT_CODE,
@@ -33,6 +32,7 @@ from tests.support.planes import Planes
 from tests.support.quotas import limit_runs
 from tests.support.seen import KEY, integrity, job_rows, runs, steps
 from tests.support.signing import new_guid
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
 PUSHES = 6

@@ -13,10 +13,10 @@ import click
 import pytest
 
 from tests.controlplane.cluster import ControlPlane
-from tests.controlplane.waiting import wait_until
 from tests.support.load import new_push
 from tests.support.postgres import Database, PostgreSQL
 from tests.support.replicas import Persistent, Replicas, assert_one_run_each
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
 PUSHES = 300 if os.environ.get("STRIV_FULL") == "1" else 80

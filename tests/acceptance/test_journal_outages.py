@@ -14,12 +14,12 @@ import requests
 
 from receiver.journal import schema
 from tests.controlplane.cluster import ControlPlane
-from tests.controlplane.waiting import wait_until
 from tests.support.journals import opened, rows
 from tests.support.load import new_push, send, send_all
 from tests.support.needs import lacking, need_root
 from tests.support.planes import Planes
 from tests.support.seen import integrity, job_rows, run_names, states
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
 Fault = Callable[[Planes], AbstractContextManager[None]]

@@ -14,7 +14,6 @@ import pytest
 import requests
 
 from receiver.journal import schema
-from tests.controlplane.waiting import wait_until
 from tests.support.at_once import Timed, send_at_once
 from tests.support.http import Delivery
 from tests.support.journals import opened, rows
@@ -22,6 +21,7 @@ from tests.support.load import Pushed, new_push
 from tests.support.planes import Planes, delivery_headers
 from tests.support.postgres import SERVE, WORK, PostgreSQL
 from tests.support.proxy import Proxy, Toxic
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 PUSHES = 700

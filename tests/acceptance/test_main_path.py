@@ -14,11 +14,11 @@ import requests
 from tests.controlplane import pods
 from tests.controlplane.api import Api
 from tests.controlplane.cluster import ControlPlane
-from tests.controlplane.waiting import wait_until
 from tests.support.pipelines import make_pipeline, simplify
 from tests.support.planes import Planes, delivery_headers
 from tests.support.pushes import encoded, seeded_push
 from tests.support.signing import new_guid
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
 V1 = "tekton.dev/v1"

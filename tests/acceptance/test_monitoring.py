@@ -14,7 +14,7 @@ from tests.support import monitoring
 from tests.support.planes import ROOT, Planes
 from tests.support.pushes import encoded, seeded_push
 from tests.support.signing import new_guid
-from tests.support.waiting import eventually
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
 
@@ -36,7 +36,7 @@ def test_alerts_dashboard_and_documentation_name_what_the_planes_expose(
         # Known from the first call and the first delivery on.
         return found if "receiver_api_calls_total{" in found[1] and "receiver_last_delivery" in found[1] else None
 
-    both = eventually(texts, what="the run to be created and the delivery to be seen")
+    both = wait_until(texts, what="the run to be created and the delivery to be seen")
     known = monitoring.exposed(both)
 
     expressions = {rule.get("alert") or rule["record"]: rule["expr"] for rule in monitoring.rules()}

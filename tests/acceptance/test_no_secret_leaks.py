@@ -9,12 +9,12 @@ import requests
 import yaml
 
 from tests.controlplane.cluster import ControlPlane
-from tests.controlplane.waiting import wait_until
 from tests.support.kubeconfigs import make_worker_account, unbind_worker_account, write_kubeconfig
 from tests.support.load import new_push, send
 from tests.support.planes import SECRET, Planes
 from tests.support.postgres import SERVE, WORK, PostgreSQL
 from tests.support.proxy import Proxy
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
 

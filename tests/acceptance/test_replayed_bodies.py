@@ -11,12 +11,12 @@ import requests
 
 from receiver.journal import schema
 from tests.controlplane.cluster import ControlPlane
-from tests.controlplane.waiting import wait_until
 from tests.support.journals import count, opened
 from tests.support.load import Pushed, new_push, send, send_all
 from tests.support.planes import Planes, delivery_headers
 from tests.support.seen import job_rows, run_names, states
 from tests.support.signing import new_guid
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
 AT_ONCE = 1e-6  # days

@@ -16,11 +16,11 @@ import pytest
 
 from receiver.journal.schema import deliveries, jobs
 from tests.controlplane.cluster import ControlPlane
-from tests.controlplane.waiting import wait_until
 from tests.support.journals import rows
 from tests.support.load import new_push, send
 from tests.support.postgres import WORK, PostgreSQL
 from tests.support.replicas import LEASE_SECONDS, Persistent, Replicas, assert_one_run_each
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
 FULL = os.environ.get("STRIV_FULL") == "1"

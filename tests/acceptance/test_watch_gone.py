@@ -19,13 +19,13 @@ from receiver.clients.refusals import WatchExpiredError
 from receiver.settings.model import ClusterSettings
 from tests.controlplane import pods
 from tests.controlplane.cluster import ControlPlane
-from tests.controlplane.waiting import wait_until
 from tests.support.kubeconfigs import write_kubeconfig
 from tests.support.load import new_push, send_all
 from tests.support.pipelines import make_pipeline, simplify
 from tests.support.planes import Planes
 from tests.support.proxy import Proxy, Toxic
 from tests.support.seen import job_rows, states
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
 FULL = os.environ.get("STRIV_FULL") == "1"

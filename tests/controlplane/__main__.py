@@ -12,7 +12,7 @@ import click
 from tests.controlplane import monitoring, programs
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.programs import ProgramsError, exclusive, say
-from tests.controlplane.waiting import NotReadyError
+from tests.support.waiting import NotReadyError
 
 DESCRIPTION = """\
 A real Kubernetes API server with Tekton on this machine, without root, containers and nodes.

@@ -7,7 +7,7 @@ from typing import Any
 
 import requests
 
-from tests.controlplane.waiting import wait_until
+from tests.support.waiting import wait_until
 
 Object = dict[str, Any]
 

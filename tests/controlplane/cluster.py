@@ -18,7 +18,7 @@ from tests.controlplane.pki import Pki, make_pki, webhook_certificates
 from tests.controlplane.processes import Component, Watchdog, free_ports, occupied
 from tests.controlplane.readiness import KNATIVE_PORT, Readiness
 from tests.controlplane.state import read_state, write_kubeconfig, write_state, write_tokens
-from tests.controlplane.waiting import NotReadyError, wait_until
+from tests.support.waiting import NotReadyError, wait_until
 
 START_SECONDS = 120
 """How long a component may take to become ready, on a machine that is busy with other things."""

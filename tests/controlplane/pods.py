@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.controlplane.api import Api, Object
-from tests.controlplane.waiting import NotReadyError, wait_until
+from tests.support.waiting import NotReadyError, wait_until
 
 TEKTON = "tekton.dev/v1"
 TASK_LABEL = "tekton.dev/pipelineTask"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from tests.controlplane.waiting import NotReadyError, wait_until
+from tests.support.waiting import NotReadyError, wait_until
 
 # Below every system's range for outgoing connections: there, a client that retries a stopped server's port
 # could be given that very port as its own, and connect to itself.

@@ -9,7 +9,7 @@ from tests.controlplane import pods
 from tests.controlplane.api import ApiError, Object
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.pipeline_runs import pipeline_run
-from tests.controlplane.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.controlplane
 

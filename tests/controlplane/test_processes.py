@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.controlplane.processes import PORTS, Component, command_of, free_ports, occupied
-from tests.controlplane.waiting import NotReadyError, wait_until
+from tests.support.waiting import NotReadyError, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 STUBBORN = """

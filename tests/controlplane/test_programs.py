@@ -12,7 +12,7 @@ import pytest
 from tests.controlplane import programs
 from tests.controlplane.manifests import PATTERNS
 from tests.controlplane.programs import ProgramsError
-from tests.controlplane.waiting import wait_until
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 

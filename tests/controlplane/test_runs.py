@@ -6,7 +6,7 @@ from tests.controlplane import fixtures, pods
 from tests.controlplane.api import ApiError
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.pipeline_runs import pipeline_run, task
-from tests.controlplane.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.controlplane
 

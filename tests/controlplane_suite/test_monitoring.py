@@ -12,11 +12,11 @@ import yaml
 
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.monitoring import Tools
-from tests.controlplane.waiting import wait_until
 from tests.support import monitoring
 from tests.support.documents import ROOT, snippets
 from tests.support.guide import run, step
 from tests.support.promtool import EVER, MINUTES, NO_ANSWER, promtool, run_rule_test, series
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.controlplane
 

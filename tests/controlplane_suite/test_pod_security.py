@@ -7,8 +7,8 @@ import pytest
 
 from tests.controlplane.api import ApiError
 from tests.controlplane.cluster import ControlPlane
-from tests.controlplane.waiting import wait_until
 from tests.controlplane_suite.deployed import NAMESPACE, Object
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.controlplane
 

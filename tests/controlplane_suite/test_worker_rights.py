@@ -14,8 +14,8 @@ from receiver.errors import PermanentError
 from receiver.settings import ClusterSettings
 from tests.controlplane.api import Api
 from tests.controlplane.cluster import ControlPlane
-from tests.controlplane.waiting import wait_until
 from tests.controlplane_suite.deployed import K8S, NAMESPACE, RUNS, Object
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.controlplane
 

@@ -14,7 +14,7 @@ from tests.support.journals import opened, rows
 from tests.support.public import CHECKOUT, FrontPlane
 from tests.support.pushes import encoded, push_payload
 from tests.support.signing import delivery_headers, new_guid
-from tests.support.waiting import eventually
+from tests.support.waiting import wait_until
 
 
 def test_a_backup_beside_the_public_plane_holds_what_was_acknowledged_and_refuses_nobody(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_a_backup_beside_the_public_plane_holds_what_was_acknowledged_and_refuse
     github = threading.Thread(target=deliver)
     github.start()
     try:
-        eventually(lambda: len(acknowledged) >= 20, what="twenty deliveries")
+        wait_until(lambda: len(acknowledged) >= 20, what="twenty deliveries")
         before = list(acknowledged)
         (tmp_path / "copy").mkdir()
         command = [sys.executable, "-m", "receiver", "--config", str(file), "journal", "backup"]
@@ -48,7 +48,7 @@ def test_a_backup_beside_the_public_plane_holds_what_was_acknowledged_and_refuse
         )
         assert (done.returncode, done.stderr) == (0, "")
         after = len(acknowledged)
-        eventually(lambda: len(acknowledged) >= after + 5, what="more deliveries")
+        wait_until(lambda: len(acknowledged) >= after + 5, what="more deliveries")
     finally:
         end.set()
         github.join()

@@ -12,7 +12,7 @@ from tests.integration.conftest import OTHER_SECRET
 from tests.support.deliveries import fence, signed
 from tests.support.http import Answer, Delivery
 from tests.support.public import FlaskPlane, FrontPlane, PublicPlane
-from tests.support.waiting import eventually
+from tests.support.waiting import wait_until
 
 READINESS = Delivery(method="GET", path="/readyz")
 
@@ -43,7 +43,7 @@ def test_a_locked_journal_is_answered_503_until_it_is_free_again(plane: PublicPl
         assert plane.deliver(Delivery(method="GET", path="/healthz")).status == 200
     finally:
         lock.close()
-    eventually(lambda: plane.deliver(READINESS).status == 200, what="readiness")
+    wait_until(lambda: plane.deliver(READINESS).status == 200, what="readiness")
     answer = plane.deliver(delivery)
     assert (answer.status, answer.json["result"]) == (202, "accepted")
 
@@ -57,10 +57,10 @@ def test_a_journal_that_takes_no_writes_any_more_is_seen_by_readiness_before_a_p
     before = front_plane.journal.counts()
     try:
         resource.prlimit(process, resource.RLIMIT_FSIZE, (0, was[1]))
-        eventually(lambda: front_plane.deliver(READINESS).status == 503, what="unreadiness", seconds=20)
+        wait_until(lambda: front_plane.deliver(READINESS).status == 503, what="unreadiness", seconds=20)
     finally:
         resource.prlimit(process, resource.RLIMIT_FSIZE, was)
-    eventually(lambda: front_plane.deliver(READINESS).status == 200, what="readiness")
+    wait_until(lambda: front_plane.deliver(READINESS).status == 200, what="readiness")
     assert front_plane.journal.counts() == before
 
 
@@ -69,10 +69,10 @@ def test_an_ignored_push_that_cannot_be_kept_is_answered_all_the_same_and_seen_b
     try:
         lock.execute("BEGIN IMMEDIATE")
         assert plane.deliver(signed(ref="refs/heads/private/x")).status == 200
-        eventually(lambda: plane.deliver(Delivery(method="GET", path="/readyz")).status == 503, what="unreadiness")
+        wait_until(lambda: plane.deliver(Delivery(method="GET", path="/readyz")).status == 503, what="unreadiness")
     finally:
         lock.close()
-    eventually(lambda: plane.deliver(READINESS).status == 200, what="readiness")
+    wait_until(lambda: plane.deliver(READINESS).status == 200, what="readiness")
 
 
 def test_a_full_disk_is_answered_503_and_nothing_is_half_written(front_plane: FrontPlane) -> None:
@@ -133,4 +133,4 @@ def test_a_commit_that_fails_after_the_wait_wakes_nobody(
         lock.close()
     assert flask_plane.woken == woken
     fence(flask_plane)
-    eventually(lambda: flask_plane.woken == woken + 1, what="the wake-up after the commit")
+    wait_until(lambda: flask_plane.woken == woken + 1, what="the wake-up after the commit")

@@ -18,7 +18,7 @@ from receiver.journal.notify import NotifyAlarm, NotifyWaker
 from receiver.journal.wake import open_alarm, open_waker
 from tests.support.journals import delivery, take
 from tests.support.postgres import SERVE, WORK, Database, PostgreSQL
-from tests.support.waiting import eventually
+from tests.support.waiting import wait_until
 
 LONG = 30.0
 
@@ -129,7 +129,7 @@ def test_while_the_server_is_away_waits_are_time_outs_that_a_ring_still_ends(
         alarm = NotifyAlarm(engine.url)
         alarm.wait(0)
         server.stop(how=signal.SIGQUIT)
-        eventually(lambda: look(alarm, caplog), what="the alarm to notice")
+        wait_until(lambda: look(alarm, caplog), what="the alarm to notice")
         with waiting(alarm, 0.2) as future:
             assert 0.19 <= future.result(5) < 5
         with waiting(alarm) as future:
@@ -165,4 +165,4 @@ def test_a_stopped_alarm_leaves_no_connection_behind(
     alarm.wait(0)
     assert listeners(postgresql, database) == 1
     alarm.close()
-    eventually(lambda: listeners(postgresql, database) == 0, what="the connection to end")
+    wait_until(lambda: listeners(postgresql, database) == 0, what="the connection to end")

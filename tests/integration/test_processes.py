@@ -21,7 +21,7 @@ from tests.support.folders import write_folder
 from tests.support.planes import Planes, free_port
 from tests.support.pushes import encoded, push_payload
 from tests.support.signing import new_guid
-from tests.support.waiting import eventually
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -53,13 +53,13 @@ def test_run_lets_both_planes_finish_and_exits_0(planes: Planes, number: signal.
     planes.launch("run")
     process = planes.processes["run"]
     try:
-        eventually(lambda: responds(planes), what=f"both planes:\n{planes.log('run')}", seconds=20)
+        wait_until(lambda: responds(planes), what=f"both planes:\n{planes.log('run')}", seconds=20)
         # A delivery that is still on its way when the signal comes.
         with socket.create_connection(("127.0.0.1", planes.port), timeout=10) as client:
             head = "POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nX-Hub-Signature-256: sha256=" + "0" * 64
             client.sendall(head.encode() + b"\r\n\r\n{")
             process.send_signal(number)
-            eventually(lambda: '"stopped"' in planes.log("run"), what="the quicker plane to stop", seconds=10)
+            wait_until(lambda: '"stopped"' in planes.log("run"), what="the quicker plane to stop", seconds=10)
             client.sendall(b"}")
             assert client.recv(64).startswith(b"HTTP/1.1 401")
         assert process.wait(15) == 0, planes.log("run")
@@ -102,7 +102,7 @@ def listens(planes: Planes, host: str) -> None:
     try:
         for port, path in ((planes.port, "healthz"), (private, "metrics")):
             url = f"http://{host}:{port}/{path}"
-            eventually(partial(answers, url), what=f"{url}\n{planes.log('serve')}", seconds=20)
+            wait_until(partial(answers, url), what=f"{url}\n{planes.log('serve')}", seconds=20)
     finally:
         planes.stop()
 

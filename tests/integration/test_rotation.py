@@ -12,7 +12,7 @@ from tests.support.public import FrontPlane
 from tests.support.pushes import encoded, ping_payload, push_payload
 from tests.support.secret_volume import SecretVolume
 from tests.support.signing import delivery_headers
-from tests.support.waiting import eventually
+from tests.support.waiting import wait_until
 
 OLD, NEW = "the secret until today", "the secret from today"
 
@@ -40,7 +40,7 @@ class GitHub(threading.Thread):
     def wait_for(self, number: int, secret: str) -> None:
         """Return when so many more pushes have been answered that were signed with `secret`."""
         wanted = self.count(secret) + number
-        eventually(lambda: self.count(secret) >= wanted, what=f"{number} more pushes")
+        wait_until(lambda: self.count(secret) >= wanted, what=f"{number} more pushes")
 
     def count(self, secret: str) -> int:
         return sum(signer == secret for signer, _ in list(self.answers))
@@ -68,7 +68,7 @@ def test_no_push_is_refused_while_a_secret_is_added_used_and_the_old_one_removed
         # Its name changes too: what was new is the one from now on.
         volume.write({"github": NEW.encode()})
         github.wait_for(5, NEW)
-        eventually(lambda: plane.deliver(signed(OLD, event="ping")).status == 401, what="the end of the old secret")
+        wait_until(lambda: plane.deliver(signed(OLD, event="ping")).status == 401, what="the end of the old secret")
         github.wait_for(5, NEW)
     finally:
         if github.is_alive():

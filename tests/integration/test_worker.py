@@ -16,7 +16,7 @@ from tests.support.journals import opened
 from tests.support.load import new_push, send_all
 from tests.support.planes import Planes, free_port
 from tests.support.seen import job_rows, states
-from tests.support.waiting import eventually
+from tests.support.waiting import wait_until
 from tests.unit.work.api_server import NAMESPACE, ApiServer, Fault, api_server
 
 CONCURRENCY = 3
@@ -81,19 +81,19 @@ def test_a_creation_that_takes_longer_than_the_lease_is_taken_over_by_nobody(
 ) -> None:
     planes.start()
     push(planes, 1)
-    eventually(lambda: server.inside, what="the creation")
+    wait_until(lambda: server.inside, what="the creation")
     planes.processes["first"] = planes.processes.pop("work")
     planes.private_port = free_port()
     planes.start("work", environment={"RECEIVER__WORK__LISTEN": f"127.0.0.1:{planes.private_port}"})
     first_end = job_rows(planes)[0]["lease_until"]
-    eventually(
+    wait_until(
         lambda: time.time() > first_end + 2 * LEASE_SECONDS and job_rows(planes)[0]["lease_until"] > time.time(),
         what="the lease to be prolonged for as long as the creation lasts",
         seconds=15,
     )
     assert (job_rows(planes)[0]["lease"], server.asked) == (1, 1)
     server.go.set()
-    eventually(lambda: states(planes) == {"started": 1}, what="the run")
+    wait_until(lambda: states(planes) == {"started": 1}, what="the run")
     assert (job_rows(planes)[0]["lease"], server.asked) == (1, 1)
 
 
@@ -104,17 +104,17 @@ def test_no_more_are_created_at_once_than_was_configured_not_even_after_an_outag
     push(planes, 40)
     server.faults.extend([Fault(503, "away")] * 5)
     planes.start("work")
-    eventually(lambda: server.inside == 1, what="the first that asks after the outage", seconds=20)
+    wait_until(lambda: server.inside == 1, what="the first that asks after the outage", seconds=20)
     server.faults.clear()
     server.go.set()
-    eventually(lambda: states(planes) == {"started": 40}, what="all runs", seconds=20)
+    wait_until(lambda: states(planes) == {"started": 40}, what="all runs", seconds=20)
     assert server.most_inside <= CONCURRENCY
     server.go.clear()
     push_more = [new_push(f"more {each}") for each in range(20)]
     send_all(planes, push_more)
-    eventually(lambda: server.inside == CONCURRENCY, what="as many as may be created at once")
+    wait_until(lambda: server.inside == CONCURRENCY, what="as many as may be created at once")
     server.go.set()
-    eventually(lambda: states(planes) == {"started": 60}, what="all runs", seconds=20)
+    wait_until(lambda: states(planes) == {"started": 60}, what="all runs", seconds=20)
     assert server.most_inside == CONCURRENCY
 
 
@@ -126,8 +126,8 @@ def test_a_job_is_given_up_after_the_configured_time_and_not_before(
     push(planes, 1)
     server.faults.extend([Fault(429, "slow down")] * 1_000)
     planes.start("work", environment={"RECEIVER__WORK__GIVE_UP_DAYS": str(days)})
-    eventually(lambda: len(server.faults) <= 1_000 - 2, what="two attempts", seconds=20)
-    eventually(lambda: job_rows(planes)[0]["attempts"] >= 2 or states(planes)["dead"], what="their record")
+    wait_until(lambda: len(server.faults) <= 1_000 - 2, what="two attempts", seconds=20)
+    wait_until(lambda: job_rows(planes)[0]["attempts"] >= 2 or states(planes)["dead"], what="their record")
     assert states(planes) == {state: 1}
 
 
@@ -136,7 +136,7 @@ def test_sigterm_ends_the_worker_in_time_though_neither_journal_nor_api_server_a
 ) -> None:
     planes.start()
     push(planes, 10)
-    eventually(lambda: server.inside == CONCURRENCY, what="the creations")
+    wait_until(lambda: server.inside == CONCURRENCY, what="the creations")
     with opened(planes.folder, migrated=False) as engine, engine.begin():
         # Here the file is locked.
         asked_at = time.monotonic()
@@ -146,7 +146,7 @@ def test_sigterm_ends_the_worker_in_time_though_neither_journal_nor_api_server_a
     assert "Traceback" not in planes.log("work")
     server.go.set()
     planes.start("work")
-    eventually(lambda: states(planes) == {"started": 10}, what="all runs", seconds=20)
+    wait_until(lambda: states(planes) == {"started": 10}, what="all runs", seconds=20)
     assert len(server.made) == 10
 
 
@@ -157,7 +157,7 @@ def test_a_second_sigterm_ends_it_at_once(planes: Planes, server: HeldServer, co
     if command == "run":
         assert planes.stop() == {"serve": 0}
     planes.launch(command)
-    eventually(lambda: server.inside == CONCURRENCY, what="the creations", seconds=20)
+    wait_until(lambda: server.inside == CONCURRENCY, what="the creations", seconds=20)
     process = planes.processes[command]
     asked_at = time.monotonic()
     planes.signal(command, signal.SIGTERM)
@@ -167,8 +167,8 @@ def test_a_second_sigterm_ends_it_at_once(planes: Planes, server: HeldServer, co
         planes.signal(command, signal.SIGTERM)
         return process.poll() is not None
 
-    eventually(has_ended, what="the end")
+    wait_until(has_ended, what="the end")
     assert time.monotonic() - asked_at < 4
     # Where yet another came while Python was ending, nobody heeded it any more.
     assert process.returncode in (1, -signal.SIGTERM)
-    eventually(lambda: not is_listening(planes.private_port), what="the worker to be gone", seconds=2)
+    wait_until(lambda: not is_listening(planes.private_port), what="the worker to be gone", seconds=2)

@@ -17,7 +17,7 @@ import requests
 import yaml
 
 from receiver.core.signature import sign
-from tests.support.waiting import eventually
+from tests.support.waiting import NotReadyError, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = b"an acceptable webhook secret"
@@ -125,8 +125,8 @@ class Planes:
                 return False
 
         try:
-            eventually(answers, what=f"{plane} to be ready", seconds=seconds)
-        except TimeoutError as error:
+            wait_until(answers, what=f"{plane} to be ready", seconds=seconds)
+        except NotReadyError as error:
             raise AssertionError(f"{error}:\n{self.log(plane)[-3000:]}") from None
 
     def log(self, plane: str) -> str:

@@ -31,7 +31,7 @@ from receiver.journal.roles import Roles
 from tests.controlplane.processes import Watchdog, free_ports
 from tests.support.journals import NOW
 from tests.support.needs import lacking
-from tests.support.waiting import eventually
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES_FILE = ROOT / "k8s/overlays/postgresql/roles.sql"
@@ -119,7 +119,7 @@ class PostgreSQL:
                 connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
                 connection.execute("SELECT pg_reload_conf()")
                 state = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
-                eventually(lambda: connection.execute(state).fetchone(), what="a synchronous standby", seconds=30)
+                wait_until(lambda: connection.execute(state).fetchone(), what="a synchronous standby", seconds=30)
             yield server
 
     @classmethod
@@ -201,7 +201,7 @@ class PostgreSQL:
                 **self._as,
             )
         self._watchdog.add(self._process.pid)
-        eventually(self._answers, what=f"PostgreSQL to answer; see {self.folder}/log", seconds=30)
+        wait_until(self._answers, what=f"PostgreSQL to answer; see {self.folder}/log", seconds=30)
 
     def ensure_started(self) -> None:
         """Start the server again when a test that crashed it has failed before it could."""

@@ -38,7 +38,7 @@ from receiver.serve.webhook import Webhook
 from receiver.settings import Settings, load_settings
 from tests.support.http import Answer, Delivery, connect, exchange
 from tests.support.planes import free_port
-from tests.support.waiting import eventually
+from tests.support.waiting import wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -64,7 +64,7 @@ class Journal:
 
     def delivery(self, guid: str) -> DeliveryRecord:
         """Return a delivery that is stored, or about to be."""
-        return eventually(
+        return wait_until(
             lambda: next((record for record in self.records.recent(limit=50) if record.guid == guid), None),
             what=f"delivery {guid}",
         )
@@ -189,7 +189,7 @@ class FrontPlane:
                 env={**os.environ, **listen, **environment},
                 stderr=log,
             )
-        eventually(self._answers, what="the front to listen")
+        wait_until(self._answers, what="the front to listen")
 
     def deliver(self, delivery: Delivery) -> Answer:
         """Send one request over a connection of its own."""

@@ -15,11 +15,11 @@ from sqlalchemy import Engine
 
 from receiver.journal.schema import jobs, pushes, transitions
 from tests.controlplane.api import Api
-from tests.controlplane.waiting import wait_until
 from tests.support.journals import count, rows
 from tests.support.load import Pushed, send
 from tests.support.planes import Planes
 from tests.support.postgres import OWNER, SERVE, WORK, Database
+from tests.support.waiting import wait_until
 
 LEASE_SECONDS = 3
 V1 = "tekton.dev/v1"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from receiver.logs import set_up_logging
 from receiver.settings import LogSettings
-from tests.controlplane.waiting import wait_until
+from tests.support.waiting import wait_until
 
 _log = logging.getLogger("receiver.test")
 ANY_TEXT = st.text(st.characters(exclude_categories=()))

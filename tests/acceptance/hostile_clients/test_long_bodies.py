@@ -17,7 +17,7 @@ from tests.support.deliveries import LIMIT
 from tests.support.http import Delivery, connect, read_answer
 from tests.support.planes import Planes
 from tests.support.pushes import as_form, commit, encoded, object_id, push_payload
-from tests.support.waiting import eventually
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -123,7 +123,7 @@ def test_big_forged_bodies_that_end_together_drive_no_genuine_push_out(planes: P
         forged = [stack.enter_context(connect(planes.port)) for _ in range(3)]
         for connection, size in zip(forged, (LIMIT, LIMIT, 64 * 2**20 - 2 * LIMIT - 1_000), strict=True):
             connection.sendall(Delivery(headers=push().headers, length=str(size)).head() + bytes(size - 1))
-        eventually(lambda: Size.of(pid(planes)).memory - before > 55, what="all of the room to be taken")
+        wait_until(lambda: Size.of(pid(planes)).memory - before > 55, what="all of the room to be taken")
         for connection in forged:
             connection.sendall(b"x")
         for connection, content in genuine:

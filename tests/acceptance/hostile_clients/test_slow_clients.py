@@ -28,7 +28,7 @@ from tests.support.http import connect
 from tests.support.planes import Planes, delivery_headers
 from tests.support.pushes import encoded, push_payload
 from tests.support.signing import new_guid
-from tests.support.waiting import eventually
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 CROWD = 300
@@ -190,4 +190,4 @@ def test_sigterm_amid_300_hostile_clients_answers_what_was_begun_and_ends_within
     planes.processes.clear()
     assert status == 202
     assert seconds < 10
-    eventually(lambda: "stopped" in planes.log("serve"), what="the last line of the log")
+    wait_until(lambda: "stopped" in planes.log("serve"), what="the last line of the log")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tests.controlplane.api import Api
-from tests.controlplane.waiting import wait_until
 from tests.support.load import Pushed, new_push
 from tests.support.planes import Planes
 from tests.support.seen import job_rows, run_names, states
+from tests.support.waiting import wait_until
 
 PROMPT_SECONDS = 1.0
 """No acknowledgement may take longer, on a machine that is busy with other things too."""

@@ -23,12 +23,12 @@ from tests.acceptance.outages.checks import assert_acknowledged, assert_one_run_
 from tests.controlplane import pods
 from tests.controlplane.api import Api
 from tests.controlplane.cluster import ControlPlane
-from tests.controlplane.waiting import wait_until
 from tests.support.load import send, send_all
 from tests.support.pipelines import make_pipeline, simplify
 from tests.support.planes import Planes
 from tests.support.proxy import Proxy
 from tests.support.seen import job_rows, metrics, run_names, states
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
 FULL = os.environ.get("STRIV_FULL") == "1"

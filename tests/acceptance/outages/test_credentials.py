@@ -10,13 +10,13 @@ from tests.acceptance.outages.checks import assert_acknowledged, assert_one_run_
 from tests.controlplane import pods
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.pki import make_pki
-from tests.controlplane.waiting import wait_until
 from tests.support.kubeconfigs import write_kubeconfig
 from tests.support.load import new_push, send_all
 from tests.support.pipelines import make_pipeline, simplify
 from tests.support.planes import Planes
 from tests.support.proxy import Proxy
 from tests.support.seen import metrics, states
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
 

@@ -10,12 +10,12 @@ from tests.acceptance.outages.checks import assert_acknowledged, assert_one_run_
 from tests.controlplane.api import Api
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.fixtures import make_namespace
-from tests.controlplane.waiting import wait_until
 from tests.support.kubeconfigs import bind_worker_account, unbind_worker_account
 from tests.support.load import Pushed, send_all
 from tests.support.planes import Planes
 from tests.support.quotas import limit_runs
 from tests.support.seen import job_rows, metrics, run_names, states
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
 

@@ -12,12 +12,12 @@ import pytest
 from tests.acceptance.outages.checks import assert_acknowledged, assert_one_run_each, names_of, pushes, wait_created
 from tests.controlplane import pods
 from tests.controlplane.cluster import ControlPlane
-from tests.controlplane.waiting import wait_until
 from tests.support.load import new_push, send_all
 from tests.support.pipelines import make_pipeline, simplify
 from tests.support.planes import Planes
 from tests.support.proxy import Proxy, Toxic
 from tests.support.seen import job_rows, metrics, run_names, states
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
 

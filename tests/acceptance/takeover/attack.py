@@ -16,13 +16,13 @@ from receiver.journal.intake import Wanted, new_job_row
 from receiver.journal.schema import jobs, pushes
 from tests.controlplane.api import Api
 from tests.controlplane.cluster import ControlPlane
-from tests.controlplane.waiting import wait_until
 from tests.support.journals import opened, rows
 from tests.support.load import new_push, send
 from tests.support.planes import Planes
 from tests.support.postgres import OWNER, SERVE, WORK, PostgreSQL
 from tests.support.pushes import encoded, seeded_push
 from tests.support.signing import new_guid
+from tests.support.waiting import wait_until
 
 V1 = "tekton.dev/v1"
 KEY = "striv-receiver.dev/key"

@@ -10,11 +10,11 @@ from sqlalchemy import insert
 from receiver.journal.schema import deliveries, jobs, transitions
 from tests.acceptance.takeover.attack import Attack
 from tests.controlplane import pods
-from tests.controlplane.waiting import wait_until
 from tests.support.journals import rows, run_sql
 from tests.support.load import new_push, send
 from tests.support.pipelines import make_pipeline, simplify
 from tests.support.pushes import encoded, seeded_push
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.acceptance]
 

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 from kubernetes import client, config
 
 from tests.support.needs import lacking
+from tests.support.waiting import wait_until
 
 Object = dict[str, Any]
 T = TypeVar("T")
@@ -32,20 +32,9 @@ class ApiError(Exception):
         self.message = message
 
 
-class NotInTimeError(AssertionError):
-    """A condition did not come true in time."""
-
-
 def eventually(condition: Callable[[], T | None], *, what: str, seconds: float, every: float = 0.25) -> T:
-    """Return the condition's first true value; raise NotInTimeError, naming what was awaited, after so many seconds."""
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise NotInTimeError(f"not within {seconds:g} s: {what}")
-        time.sleep(every)
+    """Wait as everywhere in the tests, but look less often, since most looks are requests to a cluster that is at work."""
+    return wait_until(condition, what=what, seconds=seconds, every=every)
 
 
 class Cluster:

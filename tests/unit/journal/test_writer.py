@@ -10,7 +10,7 @@ import pytest
 
 from receiver.errors import ConflictError, JournalError
 from receiver.journal.writer import BatchWriter, LoopCompletions
-from tests.support.waiting import eventually
+from tests.support.waiting import wait_until
 
 
 class Database:
@@ -185,7 +185,7 @@ def test_the_writer_fails_from_the_first_item_that_is_not_written_to_the_next_th
     assert not writer.failing
     database.error = JournalError("the disk is full")
     writer.submit(1, wait=False)
-    eventually(lambda: writer.failing, what="the failure of an item that nobody waits for")
+    wait_until(lambda: writer.failing, what="the failure of an item that nobody waits for")
     database.error = None
     writer.submit(2).result(10)
     assert not writer.failing

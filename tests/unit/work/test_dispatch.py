@@ -26,7 +26,7 @@ from receiver.journal.writer import BatchWriter
 from receiver.settings.model import ClusterSettings
 from receiver.work.dispatch import Dispatcher, Limits
 from tests.support.journals import NOW, REPOSITORY, delivery, opened, rows, run_sql, take
-from tests.support.waiting import eventually
+from tests.support.waiting import wait_until
 from tests.unit.work.api_server import NAMESPACE, ApiServer, Fault, api_server
 
 DAY = 86_400.0
@@ -475,7 +475,7 @@ def test_jobs_that_were_claimed_before_the_cluster_went_away_are_given_back_untr
         take(bench.engine, delivery(str(number)))
     bench.server.faults.append(Fault())
     bench.dispatcher(concurrency=1).step()
-    eventually(lambda: all(job["message"] for job in rows(bench.engine, jobs)), what="all to be given back")
+    wait_until(lambda: all(job["message"] for job in rows(bench.engine, jobs)), what="all to be given back")
     assert bench.server.made == []
     assert {(job["state"], job["attempts"]) for job in rows(bench.engine, jobs)} == {(WAITING, 0)}
 

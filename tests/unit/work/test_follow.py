@@ -27,7 +27,7 @@ from receiver.settings.model import ClusterSettings
 from receiver.work.follow import Follower
 from tests.support.journals import NOW, REPOSITORY, TRIGGER, delivery, opened, rows, run_sql, statements_of, take
 from tests.support.proxy import Proxy
-from tests.support.waiting import eventually
+from tests.support.waiting import wait_until
 from tests.unit.work.api_server import NAMESPACE, Fault
 from tests.unit.work.watch_server import (
     CUT,
@@ -119,7 +119,7 @@ class Bench:
     def wait_watching(self) -> None:
         """Return when every namespace is watched."""
         number = len(set(self.namespaces.values()))
-        eventually(lambda: self.server.watching == number, what="the watch")
+        wait_until(lambda: self.server.watching == number, what="the watch")
 
     def join(self) -> None:
         """Return when all threads have ended."""
@@ -130,7 +130,7 @@ class Bench:
     def stop(self) -> None:
         """Stop the follower; an API server ends a watch after a minute at the latest, here it does so now."""
         self.stopping.set()
-        eventually(self._has_ended, what="all threads to end")
+        wait_until(self._has_ended, what="all threads to end")
 
     def _has_ended(self) -> bool:
         self.server.close()
@@ -172,12 +172,12 @@ class Bench:
 
     def outcome(self, run: Object) -> tuple[str, str, str | None]:
         """Wait for the outcome of the run's job and return its result, reason and failed task."""
-        job = eventually(lambda: self.finished(run), what=f"the outcome of {run['metadata']['name']}")
+        job = wait_until(lambda: self.finished(run), what=f"the outcome of {run['metadata']['name']}")
         return job["result"], job["reason"], job["failed_task"]
 
     def wait_reported(self, results: list[str]) -> None:
         """Wait until these and no other results have been reported: that comes just after the journal has them."""
-        eventually(lambda: self.reported == results, what=f"reports of {results}")
+        wait_until(lambda: self.reported == results, what=f"reports of {results}")
 
     def finished(self, run: Object) -> dict[str, Any] | None:
         """Return the row of the run's job when it has an outcome."""
@@ -408,7 +408,7 @@ def test_a_bookmark_keeps_a_quiet_watch_from_becoming_too_old(bench: Bench) -> N
     bench.server.put(with_metadata(run, namespace="elsewhere"))
     bench.server.compact()
     version = bench.server.bookmark()
-    eventually(lambda: bench.server.told == version, what="the bookmark to be told")
+    wait_until(lambda: bench.server.told == version, what="the bookmark to be told")
     with bench.server.unseen(ENDED):
         pass
     bench.wait_watching()
@@ -422,7 +422,7 @@ def test_a_run_whose_end_comes_before_the_journal_knows_of_its_begin_has_its_out
     bench.start()
     with statements_of(bench.engine) as seen:
         bench.server.put(ended(run))
-        eventually(lambda: sum("jobs.state" in statement for statement in seen) >= 3, what="a few looks at the jobs")
+        wait_until(lambda: sum("jobs.state" in statement for statement in seen) >= 3, what="a few looks at the jobs")
     # What others do meanwhile makes nobody forget it.
     bench.pass_by()
     bench.wait_reported([SUCCEEDED])
@@ -479,7 +479,7 @@ def test_a_list_that_found_the_cluster_away_is_repeated_once_at_once(
 
     monkeypatch.setattr(Follower, "reconcile", away)
     bench.start(relist_seconds=0.5)
-    eventually(lambda: len(tried) >= 6, what="tries")
+    wait_until(lambda: len(tried) >= 6, what="tries")
     assert [later - earlier > 0.4 for earlier, later in pairwise(tried[:6])] == [False, True, False, True, False]
 
 
@@ -490,7 +490,7 @@ def test_an_outcome_that_watch_and_list_both_tell_is_recorded_and_reported_once(
         bench.server.put(ended(run, good=number % 2 == 0))
     results = [bench.outcome(run)[0] for run in runs]
     assert results == [SUCCEEDED, FAILED] * 10
-    eventually(lambda: len(bench.reported) >= len(runs), what="all reports")
+    wait_until(lambda: len(bench.reported) >= len(runs), what="all reports")
     bench.stop()
     assert sorted(bench.reported) == sorted(results)
     assert sum(row["to_state"] == FINISHED for row in rows(bench.engine, transitions)) == len(runs)
@@ -517,7 +517,7 @@ def test_the_api_server_being_away_is_waited_for_with_a_breath_between_two_tries
     run = bench.run("1")
     bench.server.away = True
     bench.start(watching=False)
-    eventually(lambda: bench.server.count(LIST) >= 3, what="tries")
+    wait_until(lambda: bench.server.count(LIST) >= 3, what="tries")
     bench.server.put(ended(run))
     bench.server.away = False
     assert bench.outcome(run)[0] == SUCCEEDED
@@ -533,7 +533,7 @@ def test_an_outage_during_a_watch_is_outlived(bench: Bench) -> None:
     before = bench.server.count(LIST)
     with bench.server.unseen(CUT):
         bench.server.away = True
-    eventually(lambda: bench.server.count(LIST) >= before + 2, what="tries")
+    wait_until(lambda: bench.server.count(LIST) >= before + 2, what="tries")
     bench.server.put(ended(run))
     bench.server.compact()
     bench.server.away = False
@@ -544,7 +544,7 @@ def test_credentials_that_were_renewed_meanwhile_are_used_without_a_push_that_wo
     run = bench.run("1")
     bench.server.token = "renewed"
     bench.start(watching=False)
-    eventually(lambda: bench.server.count(LIST) >= 2, what="refused tries")
+    wait_until(lambda: bench.server.count(LIST) >= 2, what="refused tries")
     bench.server.kubeconfig(bench.folder, token="renewed")
     bench.server.put(ended(run))
     assert bench.outcome(run)[0] == SUCCEEDED
@@ -571,7 +571,7 @@ def test_an_outcome_that_the_journal_does_not_take_is_kept_until_it_does(
     bench.start()
     with fault(bench.engine):
         bench.server.put(ended(run))
-        eventually(lambda: "outcomes not recorded yet" in caplog.messages, what="the journal's refusal")
+        wait_until(lambda: "outcomes not recorded yet" in caplog.messages, what="the journal's refusal")
     assert bench.outcome(run)[0] == SUCCEEDED
     assert bench.server.count(LIST) == 1
 
@@ -616,7 +616,7 @@ def test_a_run_that_only_lost_its_label_lives_on_and_its_outcome_is_found_by_nam
     bench.start()
     bare = with_metadata(run, labels={})
     bench.server.put(bare)
-    eventually(lambda: bench.server.count(GET) == 1, what="a look at the run itself")
+    wait_until(lambda: bench.server.count(GET) == 1, what="a look at the run itself")
     bench.pass_by()
     assert bench.job(run)["state"] == STARTED
     bench.follower.reconcile()
@@ -689,7 +689,7 @@ def test_what_the_journal_says_against_the_live_run_is_set_right(
     if by == "list":
         bench.run("another that has begun")
         bench.follower.reconcile()
-    eventually(lambda: bench.job(run)["failed_task"], what="the truth")
+    wait_until(lambda: bench.job(run)["failed_task"], what="the truth")
     assert bench.outcome(run) == (FAILED, "Failed", "test-backend (Failed)")
     assert "journal contradicts the cluster and is set right" in caplog.messages
     bench.wait_reported([FAILED])
@@ -783,7 +783,7 @@ def test_a_row_that_the_receiver_did_not_write_is_reported_and_nothing_is_record
     bench.start(relist_seconds=0.05 if by == "list" else NEVER_SECONDS)
     if by == "watch":
         bench.server.put(ended(run))
-    eventually(lambda: bench.tampered, what="the report")
+    wait_until(lambda: bench.tampered, what="the report")
     assert "did not write" in str(bench.tampered[0])
     bench.server.put(ended(other))
     bench.stop()
@@ -800,7 +800,7 @@ def test_all_threads_end_when_the_plane_stops(bench: Bench, away: bool) -> None:
     if away:
         with bench.server.unseen(CUT):
             bench.server.away = True
-        eventually(lambda: bench.server.count(LIST) >= 3, what="tries")
+        wait_until(lambda: bench.server.count(LIST) >= 3, what="tries")
     bench.stopping.set()
     # An open watch learns of it with the next event.
     bench.server.put(ended(run))
@@ -818,7 +818,7 @@ def test_a_follower_that_stops_closes_its_watch(bench: Bench) -> None:
     bench.server.put(ended({"metadata": {"name": "x", "namespace": NAMESPACE, "uid": "x", "labels": dict(MANAGED_BY)}}))
     bench.join()
     # The server notices when it has something to tell to a closed connection.
-    eventually(lambda: bench.server.bookmark() and bench.server.watching == 0, what="the watch to be closed")
+    wait_until(lambda: bench.server.bookmark() and bench.server.watching == 0, what="the watch to be closed")
 
 
 def test_threads_are_named_after_what_they_do_and_hold_up_no_exit(bench: Bench) -> None:

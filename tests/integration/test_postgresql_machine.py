@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import Engine
 
-from tests.integration.test_journal_machine import Machine
+from tests.support.machine import Machine, play
 from tests.support.postgres import OWNER, PostgreSQL
 
 
@@ -29,12 +26,4 @@ def test_whatever_happens_nothing_acknowledged_is_lost_and_nothing_runs_twice_on
         def open_journal(self) -> AbstractContextManager[Engine]:
             return opened()
 
-    run_state_machine_as_test(
-        OnPostgreSQL,
-        settings=settings(
-            max_examples=int(os.environ.get("MACHINE_EXAMPLES", "12")),
-            stateful_step_count=40,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    play(OnPostgreSQL, examples=12)

@@ -27,7 +27,8 @@ from tests.support.fail_points import (
     through,
 )
 from tests.support.journals import opened, run_sql
-from tests.support.load import STORED, Pushed, new_push, send, send_all
+from tests.support.load import STORED, Pushed, names_of, new_push, send, send_all
+from tests.support.pipelines import refused_template
 from tests.support.planes import Planes
 from tests.support.quotas import limit_runs
 from tests.support.seen import KEY, integrity, job_rows, runs, steps
@@ -78,18 +79,20 @@ def wait_death(planes: Planes, plane: str) -> None:
     assert code == EXIT_CODE, planes.log(plane)[-3000:]
 
 
+def die_and_go_on(planes: Planes, *points: str) -> None:
+    """Let one worker after another die at these points; then one lives."""
+    for point in points:
+        planes.launch("work", through=through(point))
+        wait_death(planes, "work")
+    planes.start("work")
+
+
 def pushed_to(planes: Planes, number: int = PUSHES) -> list[Pushed]:
     """Pushes that the public plane has acknowledged."""
     pushes = [new_push(new_guid()) for _ in range(number)]
     send_all(planes, pushes)
     assert [pushed.statuses for pushed in pushes] == [[202]] * number
     return pushes
-
-
-def names_of(pushes: list[Pushed]) -> set[str]:
-    names = {name for pushed in pushes for name in pushed.runs}
-    assert len(names) == len(pushes)
-    return names
 
 
 def jobs_of(planes: Planes, pushes: list[Pushed]) -> list[dict[str, Any]]:
@@ -144,9 +147,7 @@ def test_a_death_of_the_worker_between_two_steps_makes_neither_two_runs_nor_none
     control_plane: ControlPlane, namespace: str, planes: Planes, point: str
 ) -> None:
     pushes = pushed_to(planes)
-    planes.launch("work", through=through(point))
-    wait_death(planes, "work")
-    planes.start("work")
+    die_and_go_on(planes, point)
     assert_one_run_each(planes, control_plane.api, namespace, pushes)
     wait_until(lambda: all_are(planes, pushes, "finished"), what="all outcomes", every=0.1)
 
@@ -155,17 +156,10 @@ def test_a_death_of_the_worker_between_two_steps_makes_neither_two_runs_nor_none
 def test_a_death_while_a_refusal_is_recorded_leaves_it_to_the_next_worker(
     control_plane: ControlPlane, namespace: str, planes: Planes, point: str
 ) -> None:
-    template = planes.folder / "pipelineruns/striv.yaml"
-    good = template.read_text()
-    template.write_text(good.replace("\n  pipelineRef:", "\n  nonsense: true\n  pipelineRef:"))
-    try:
+    with refused_template(planes):
         pushes = pushed_to(planes)
-        planes.launch("work", through=through(point))
-        wait_death(planes, "work")
-        planes.start("work")
+        die_and_go_on(planes, point)
         wait_until(lambda: all_are(planes, pushes, "dead"), what="all jobs to be dead", every=0.1)
-    finally:
-        template.write_text(good)
     planes.kill("work")
     assert planes.command("deliveries", "retry", "--dead").stdout == f"{PUSHES} dead jobs waiting again\n"
     planes.start("work")
@@ -203,10 +197,7 @@ def test_a_second_death_while_the_run_of_the_first_is_found_makes_no_other_run(
     control_plane: ControlPlane, namespace: str, planes: Planes, point: str
 ) -> None:
     pushes = pushed_to(planes)
-    for each in ("created, before the record", point):
-        planes.launch("work", through=through(each))
-        wait_death(planes, "work")
-    planes.start("work")
+    die_and_go_on(planes, "created, before the record", point)
     assert_one_run_each(planes, control_plane.api, namespace, pushes)
 
 
@@ -214,20 +205,13 @@ def test_a_second_death_while_the_run_of_the_first_is_found_makes_no_other_run(
 def test_a_death_while_the_redelivered_are_revived_revives_them_none_the_less_and_once(
     control_plane: ControlPlane, namespace: str, planes: Planes, point: str
 ) -> None:
-    template = planes.folder / "pipelineruns/striv.yaml"
-    good = template.read_text()
-    template.write_text(good.replace("\n  pipelineRef:", "\n  nonsense: true\n  pipelineRef:"))
-    try:
+    with refused_template(planes):
         pushes = pushed_to(planes)
         planes.start("work")
         wait_until(lambda: all_are(planes, pushes, "dead"), what="all jobs to be dead", every=0.1)
-    finally:
-        template.write_text(good)
     planes.kill("work")
     assert [send(planes, pushed) in STORED for pushed in pushes] == [True] * PUSHES
-    planes.launch("work", through=through(point))
-    wait_death(planes, "work")
-    planes.start("work")
+    die_and_go_on(planes, point)
     assert_one_run_each(planes, control_plane.api, namespace, pushes)
 
 
@@ -245,9 +229,7 @@ def test_a_death_while_another_name_is_chosen_makes_one_run_under_it(
                 "spec": {"pipelineRef": {"name": "none"}},
             }
         )
-    planes.launch("work", through=through(point))
-    wait_death(planes, "work")
-    planes.start("work")
+    die_and_go_on(planes, point)
     assert_one_run_each(planes, control_plane.api, namespace, pushes, renamed=True)
 
 
@@ -256,9 +238,7 @@ def test_a_death_while_leases_are_renewed_leaves_the_jobs_to_the_next_worker(
     control_plane: ControlPlane, namespace: str, planes: Planes, point: str
 ) -> None:
     pushes = pushed_to(planes, MORE_THAN_ARE_CREATED_AT_ONCE)
-    planes.launch("work", through=through(point))
-    wait_death(planes, "work")
-    planes.start("work")
+    die_and_go_on(planes, point)
     assert_one_run_each(planes, control_plane.api, namespace, pushes)
 
 
@@ -272,9 +252,7 @@ def test_a_death_while_an_outcome_is_set_right_leaves_that_to_the_next_worker(pl
     assert job["result"] == "failed"
     with opened(planes.folder, migrated=False) as engine:
         run_sql(engine, f"UPDATE jobs SET result = 'succeeded' WHERE id = {job['id']}")  # noqa: S608 - our own
-    planes.launch("work", through=through(point))
-    wait_death(planes, "work")
-    planes.start("work")
+    die_and_go_on(planes, point)
     wait_until(lambda: jobs_of(planes, pushes)[0]["result"] == "failed", what="the truth", seconds=60, every=0.1)
     (again,) = jobs_of(planes, pushes)
     assert (again["run_uid"], again["message"]) == (job["run_uid"], job["message"])

@@ -113,8 +113,7 @@ def test_a_database_that_crashes_under_load_loses_nothing_and_comes_back_by_itse
     assert set(statuses) == {202, 503} or set(statuses) == {200, 202, 503}
     assert slowest < 5
     assert everything < 15
-    wait_until(lambda: [replicas.ready(pod) for pod in replicas.pods] == [200, 200], what="both to be ready")
-    assert all(process.poll() is None for pod in replicas.pods for process in pod.processes.values())
+    replicas.expect_well()
 
 
 def test_a_push_wakes_a_worker_long_before_it_would_have_looked(replicas: Replicas) -> None:

@@ -17,11 +17,12 @@ NAMESPACE, RUNS = "striv-receiver", "striv-ci"
 Object = dict[str, Any]
 
 
-def kubectl(plane: ControlPlane, *arguments: str) -> subprocess.CompletedProcess[str]:
+def kubectl(plane: ControlPlane, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run kubectl as the administrator of the control plane."""
     return subprocess.run(
         [plane.programs["kubectl"], *arguments],
         env={**os.environ, **plane.environment},
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=120,

@@ -12,6 +12,7 @@ import yaml
 
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.monitoring import Tools
+from tests.controlplane_suite.deployed import kubectl
 from tests.support import monitoring
 from tests.support.documents import ROOT, snippets
 from tests.support.guide import run, step
@@ -60,17 +61,6 @@ def test_every_panel_shows_something_while_all_is_well(monitoring_tools: Tools, 
 
 
 # ---------------------------------------------------------------- the objects
-def kubectl(plane: ControlPlane, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run kubectl as the administrator of the control plane."""
-    return subprocess.run(
-        [plane.programs["kubectl"], *arguments],
-        env={**os.environ, **plane.environment},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -62,6 +62,13 @@ def send_all(planes: Planes, pushes: Iterable[Pushed], *, senders: int = 4) -> N
     with ThreadPoolExecutor(senders) as pool:
         for each in [pool.submit(send, planes, pushed) for pushed in pushes]:
             each.result()
+
+
+def names_of(pushes: Collection[Pushed]) -> set[str]:
+    """Return the names of the runs that were promised: one for each push."""
+    names = {name for pushed in pushes for name in pushed.runs}
+    assert len(names) == len(pushes)
+    return names
 
 
 def is_listening(planes: Planes) -> bool:

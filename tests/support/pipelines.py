@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from tests.controlplane.api import Api
 from tests.support.planes import Planes
 
@@ -34,3 +37,15 @@ def simplify(planes: Planes) -> None:
     text = template.read_text()
     head, _, rest = text.partition("  taskRunSpecs:")
     template.write_text(head + "  workspaces:" + rest.partition("  workspaces:")[2])
+
+
+@contextmanager
+def refused_template(planes: Planes) -> Iterator[None]:
+    """Have the API server refuse every run meanwhile, for good; a worker that runs knows nothing of the good one afterwards."""
+    template = planes.folder / "pipelineruns/striv.yaml"
+    good = template.read_text()
+    template.write_text(good.replace("\n  pipelineRef:", "\n  nonsense: true\n  pipelineRef:"))
+    try:
+        yield
+    finally:
+        template.write_text(good)

@@ -53,6 +53,11 @@ class Replicas:
     def ready(self, pod: Planes) -> int:
         return requests.get(f"http://127.0.0.1:{pod.port}/readyz", timeout=10).status_code
 
+    def expect_well(self) -> None:
+        """Wait until all pods are ready again; none of their processes has ended meanwhile."""
+        wait_until(lambda: {self.ready(pod) for pod in self.pods} == {200}, what="all pods to be ready")
+        assert all(process.poll() is None for pod in self.pods for process in pod.processes.values())
+
 
 class Persistent:
     """Threads that deliver each push, and redeliver what is refused, as a person at GitHub does who sees a 503.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.controlplane.api import Api
-from tests.support.load import Pushed, new_push
+from tests.support.load import Pushed, names_of, new_push, send_all
 from tests.support.planes import Planes
 from tests.support.seen import job_rows, run_names, states
 from tests.support.waiting import wait_until
@@ -23,13 +23,6 @@ def assert_acknowledged(sent: list[Pushed], *, within: float = PROMPT_SECONDS) -
     assert max(seconds for pushed in sent for seconds in pushed.seconds) < within
 
 
-def names_of(sent: list[Pushed]) -> set[str]:
-    """Return the names of the runs that were promised: one for each push."""
-    names = {name for pushed in sent for name in pushed.runs}
-    assert len(names) == len(sent)
-    return names
-
-
 def wait_created(planes: Planes, sent: list[Pushed], *, seconds: float) -> None:
     """Wait until the journal says of all jobs that their runs exist."""
 
@@ -39,6 +32,14 @@ def wait_created(planes: Planes, sent: list[Pushed], *, seconds: float) -> None:
         return seen["started"] + seen["finished"] == len(sent)
 
     wait_until(are_created, what=f"{len(sent)} runs", seconds=seconds, every=0.1)
+
+
+def sent_and_started(planes: Planes, number: int) -> list[Pushed]:
+    """Return so many pushes that were sent and whose runs exist."""
+    sent = pushes(number)
+    send_all(planes, sent)
+    wait_created(planes, sent, seconds=30)
+    return sent
 
 
 def assert_one_run_each(planes: Planes, api: Api, namespace: str, sent: list[Pushed]) -> None:

@@ -19,11 +19,17 @@ import click
 import pytest
 import requests
 
-from tests.acceptance.outages.checks import assert_acknowledged, assert_one_run_each, names_of, pushes, wait_created
+from tests.acceptance.outages.checks import (
+    assert_acknowledged,
+    assert_one_run_each,
+    pushes,
+    sent_and_started,
+    wait_created,
+)
 from tests.controlplane import pods
 from tests.controlplane.api import Api
 from tests.controlplane.cluster import ControlPlane
-from tests.support.load import send, send_all
+from tests.support.load import names_of, send, send_all
 from tests.support.pipelines import make_pipeline, simplify
 from tests.support.planes import Planes
 from tests.support.proxy import Proxy
@@ -138,9 +144,7 @@ def test_outcomes_are_seen_soon_after_the_api_server_was_restarted(
     make_pipeline(control_plane.api, run_namespace)
     simplify(planes)
     planes.start()
-    sent = pushes(3)
-    send_all(planes, sent)
-    wait_created(planes, sent, seconds=30)
+    sent = sent_and_started(planes, 3)
     names = sorted(names_of(sent))
     with control_plane.outage("kube-apiserver"):
         pass

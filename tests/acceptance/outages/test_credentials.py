@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.outages.checks import assert_acknowledged, assert_one_run_each, names_of, pushes, wait_created
+from tests.acceptance.outages.checks import assert_acknowledged, assert_one_run_each, sent_and_started, wait_created
 from tests.controlplane import pods
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.pki import make_pki
 from tests.support.kubeconfigs import write_kubeconfig
-from tests.support.load import new_push, send_all
+from tests.support.load import names_of, new_push, send_all
 from tests.support.pipelines import make_pipeline, simplify
 from tests.support.planes import Planes
 from tests.support.proxy import Proxy
@@ -35,9 +35,7 @@ def test_credentials_that_fail_and_are_renewed_cost_neither_a_run_nor_an_outcome
     make_pipeline(control_plane.api, run_namespace)
     simplify(planes)
     planes.start()
-    first = pushes(1)
-    send_all(planes, first)
-    wait_created(planes, first, seconds=30)
+    first = sent_and_started(planes, 1)
     port = proxy.port
     if what == "token":
         write_kubeconfig(kubeconfig, control_plane.kubeconfig, port=port, token="revoked")
@@ -65,9 +63,7 @@ def test_a_token_that_is_renewed_while_nothing_is_pushed_is_used_for_outcomes(
     make_pipeline(control_plane.api, run_namespace)
     simplify(planes)
     planes.start()
-    sent = pushes(1)
-    send_all(planes, sent)
-    wait_created(planes, sent, seconds=30)
+    sent = sent_and_started(planes, 1)
     planes.kill("work")
     write_kubeconfig(kubeconfig, control_plane.kubeconfig, port=proxy.port, token="revoked")
     planes.start("work")

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.outages.checks import assert_acknowledged, assert_one_run_each, names_of, pushes, wait_created
+from tests.acceptance.outages.checks import assert_acknowledged, assert_one_run_each, pushes, wait_created
 from tests.controlplane.api import Api
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.fixtures import make_namespace
 from tests.support.kubeconfigs import bind_worker_account, unbind_worker_account
-from tests.support.load import Pushed, send_all
+from tests.support.load import Pushed, names_of, send_all
+from tests.support.pipelines import refused_template
 from tests.support.planes import Planes
 from tests.support.quotas import limit_runs
 from tests.support.seen import job_rows, metrics, run_names, states
@@ -57,14 +58,11 @@ def test_a_right_that_is_missing_is_told_at_once(
 def test_a_template_that_the_schema_refuses_is_told_at_once(
     control_plane: ControlPlane, run_namespace: str, planes: Planes
 ) -> None:
-    template = planes.folder / "pipelineruns/striv.yaml"
-    good = template.read_text()
-    template.write_text(good.replace("\n  pipelineRef:", "\n  nonsense: true\n  pipelineRef:"))
-    planes.start()
-    sent = pushes(3)
-    send_all(planes, sent)
-    assert_dead_at_once(planes, sent, 'unknown field "spec.nonsense"')
-    template.write_text(good)
+    with refused_template(planes):
+        planes.start()
+        sent = pushes(3)
+        send_all(planes, sent)
+        assert_dead_at_once(planes, sent, 'unknown field "spec.nonsense"')
     planes.kill("work")
     planes.start("work")
     assert_revived(planes, control_plane.api, run_namespace, sent)

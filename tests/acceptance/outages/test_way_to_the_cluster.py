@@ -9,10 +9,16 @@ from pathlib import Path
 import click
 import pytest
 
-from tests.acceptance.outages.checks import assert_acknowledged, assert_one_run_each, names_of, pushes, wait_created
+from tests.acceptance.outages.checks import (
+    assert_acknowledged,
+    assert_one_run_each,
+    pushes,
+    sent_and_started,
+    wait_created,
+)
 from tests.controlplane import pods
 from tests.controlplane.cluster import ControlPlane
-from tests.support.load import new_push, send_all
+from tests.support.load import names_of, new_push, send_all
 from tests.support.pipelines import make_pipeline, simplify
 from tests.support.planes import Planes
 from tests.support.proxy import Proxy, Toxic
@@ -43,9 +49,7 @@ def test_a_broken_way_to_the_api_server_costs_no_run_and_makes_none_twice(
     control_plane: ControlPlane, run_namespace: str, planes: Planes, proxy: Proxy, fault: str
 ) -> None:
     planes.start()
-    first = pushes(1)
-    send_all(planes, first)
-    wait_created(planes, first, seconds=30)
+    first = sent_and_started(planes, 1)
     if fault == "refused":
         proxy.down()
     else:
@@ -99,9 +103,7 @@ def test_an_outcome_is_seen_within_a_minute_though_all_connections_have_died_wit
     simplify(planes)
     try:
         planes.start()
-        sent = pushes(1)
-        send_all(planes, sent)
-        wait_created(planes, sent, seconds=30)
+        sent = sent_and_started(planes, 1)
         proxy.forget()
         (name,) = names_of(sent)
         pods.finish_run(control_plane.api, run_namespace, name, seconds=120)

@@ -18,6 +18,7 @@ from tests.controlplane.api import Api
 from tests.controlplane.cluster import ControlPlane
 from tests.support.journals import opened, rows
 from tests.support.load import new_push, send
+from tests.support.pipelines import make_pipeline, simplify
 from tests.support.planes import Planes
 from tests.support.postgres import OWNER, SERVE, WORK, PostgreSQL
 from tests.support.pushes import encoded, seeded_push
@@ -44,6 +45,12 @@ class Attack:
         for plane in planes:
             role = self.environment.get(plane)
             self.planes.start(plane, environment={"RECEIVER__JOURNAL__URL": role} if role else None)
+
+    def start_playable(self) -> None:
+        """Start both planes where runs can be played to their end."""
+        make_pipeline(self.api, self.namespace)
+        simplify(self.planes)
+        self.start("serve", "work")
 
     def forge(self, content: bytes, *, stored: bytes | None = None, **changes: Any) -> bytes:
         """Plant a job for a payload, as the receiver would write it but for `changes`; return its key."""

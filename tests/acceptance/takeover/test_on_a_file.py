@@ -12,7 +12,6 @@ from tests.acceptance.takeover.attack import Attack
 from tests.controlplane import pods
 from tests.support.journals import rows, run_sql
 from tests.support.load import new_push, send
-from tests.support.pipelines import make_pipeline, simplify
 from tests.support.pushes import encoded, seeded_push
 from tests.support.waiting import wait_until
 
@@ -37,9 +36,7 @@ def finished_run(attack: Attack, *, good: bool) -> tuple[str, str]:
 
 def test_a_forged_job_does_not_get_the_outcome_of_another_run(file_attack: Attack) -> None:
     attack = file_attack
-    make_pipeline(attack.api, attack.namespace)
-    simplify(attack.planes)
-    attack.start("serve", "work")
+    attack.start_playable()
     name, uid = finished_run(attack, good=True)
     begun: dict[str, Any] = {"state": "started", "started_at": 1.0}
     planted = [
@@ -56,9 +53,7 @@ def test_a_forged_job_does_not_get_the_outcome_of_another_run(file_attack: Attac
 
 def test_an_outcome_that_was_rewritten_is_set_right_from_the_live_run(file_attack: Attack) -> None:
     attack = file_attack
-    make_pipeline(attack.api, attack.namespace)
-    simplify(attack.planes)
-    attack.start("serve", "work")
+    attack.start_playable()
     name, _ = finished_run(attack, good=False)
     run_sql(attack.serve, "UPDATE jobs SET result = 'succeeded', failed_task = NULL")
     # The list is asked for while a run is under way.
@@ -90,9 +85,7 @@ def test_a_planted_object_ends_the_worker_before_it_writes_another_row(
     file_attack: Attack, planted: tuple[str, ...]
 ) -> None:
     attack = file_attack
-    make_pipeline(attack.api, attack.namespace)
-    simplify(attack.planes)
-    attack.start("serve", "work")
+    attack.start_playable()
     attack.expect_alive()
     attack.wait_settled()  # and nothing moves on: nobody plays the run's pods
     before = rows(attack.work, transitions)

@@ -29,7 +29,7 @@ demo: $(READY) ## a signed push becomes a PipelineRun, in a real API server (KEE
 
 test: $(READY) ## all tests (CI=true: what cannot run fails instead of being skipped)
 	@$(BIN)/python -m tests.controlplane build >/dev/null || echo "[setup] goes on without a control plane"
-	@$(PYTEST) -m 'not e2e and not e2e_full' --numprocesses=$(PROCESSES) --dist=loadfile --cov --cov-report=term $(ARGS)
+	@$(PYTEST) -m 'not e2e and not e2e_full' --numprocesses=$(PROCESSES) --dist=loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
 test-quick: $(READY) ## the tests that need no control plane
 	@$(PYTEST) -m 'not controlplane and not acceptance and not e2e and not e2e_full' $(ARGS)

@@ -124,5 +124,5 @@ def test_a_push_wakes_a_worker_long_before_it_would_have_looked(replicas: Replic
         waits = [row["started_at"] - row["created_at"] for row in rows(engine, jobs)]
     deciles = statistics.quantiles(waits, n=10)
     click.echo(f"push -> run: p50 {statistics.median(waits) * 1e3:.0f} ms, p90 {deciles[8] * 1e3:.0f} ms")
-    # Looking each second alone would take half a second in the middle.
-    assert statistics.median(waits) < 0.2
+    # Looking each second alone would take half a second more in the middle than at best, however long a creation takes.
+    assert statistics.median(waits) - min(waits) < 0.25

@@ -14,11 +14,12 @@ _SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Timed:
-    """One answer: its status (0: none came), its lower-case headers, and how long it took from the connection on."""
+    """One answer: its status (0: none came, for the reason `problem`), its lower-case headers, and the seconds that it took."""
 
     status: int
     headers: dict[str, str]
     seconds: float
+    problem: str = ""
 
 
 def send_at_once(
@@ -45,8 +46,8 @@ async def _send(port: int, content: bytes) -> Timed:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             finally:
                 writer.close()
-    except (OSError, EOFError, TimeoutError):
-        return Timed(0, {}, time.monotonic() - began)
+    except (OSError, EOFError, TimeoutError) as error:
+        return Timed(0, {}, time.monotonic() - began, repr(error))
     first, *lines = head.split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in lines if line)
     return Timed(int(first.split()[1]), headers, time.monotonic() - began)

@@ -18,11 +18,23 @@ REPOSITORY_ID = "1"
 WARM_SECONDS = 60
 """Generous, because clusters for tests are small; docs/pipeline.md has measured figures."""
 SOURCE = "/workspace/striv-workspace/source"
-# Less than an archive may have. With a twentieth of a core, storing it takes longer than seeing that and killing the pod.
+# Less than an archive may have, and enough to be stopped while it is stored.
 WRITE_BALLAST = """
 const fs = require('fs')
 fs.writeFileSync('node_modules/ballast', '')
 fs.truncateSync('node_modules/ballast', 900e6)
+"""
+# Runs the step that writes to the cache, and once, where there is ballast, stops it in the middle for good.
+HOLD = f"""
+import glob, os, pathlib, signal, subprocess, sys, time
+saving = subprocess.Popen([sys.executable, "-I", *sys.argv[1:]], start_new_session=True)
+held = pathlib.Path("{SOURCE}").parent / "held"
+if pathlib.Path("{SOURCE}/node_modules/ballast").exists() and not held.exists():
+    held.touch()
+    while not glob.glob(f"/striv/cache/node_modules-*.{{os.uname().nodename}}.partial"):
+        time.sleep(0.001)
+    os.killpg(saving.pid, signal.SIGSTOP)
+sys.exit(saving.wait())
 """
 
 # An evil branch's program, which looks for the cache everywhere and for a place in it where it could write. What it has
@@ -243,17 +255,18 @@ def test_a_run_without_a_branch_keeps_nothing(runs: Runs, repository: Repository
     assert took_nothing(second, "node_modules")
 
 
-def store_slowly(task: Object) -> None:
-    """Let the step that writes to the cache have little of the processor."""
+def hold_half_written(task: Object) -> None:
+    """Have the run with the ballast stop while it writes to the cache, until it is killed."""
     (save,) = [step for step in task["spec"]["steps"] if step["name"] == "save"]
-    save["computeResources"] = {"limits": {"cpu": "50m"}}
+    python, *script = save["command"]
+    save["command"] = [python, "-I", "-c", HOLD, *(part for part in script if part != "-I")]
 
 
 def test_five_runs_at_once_of_which_one_is_killed_while_it_writes_leave_a_sound_cache(
     cluster: Cluster, runs: Runs, repository: Repository
 ) -> None:
     files = lifecycle_scripts(str(uuid.uuid4()), evil=False)
-    # Not in the key: the victim writes the same archive as the others, and takes longer.
+    # Not in the key: the victim writes the same archive as the others.
     heavy = repository.push_commit("five", files=files | {"postinstall.js": WRITE_BALLAST})
     light = repository.push_commit("five", files=files)
 
@@ -261,7 +274,7 @@ def test_five_runs_at_once_of_which_one_is_killed_while_it_writes_leave_a_sound_
         scope = scope_of_cache(str(victim.result("checkout", "cache-scope")))
         return [name for name in scope if name.startswith("node_modules-") and name.endswith(f".{pod}.partial")]
 
-    with cluster.changed(f"{TEKTON}/tasks/install-frontend-dependencies", store_slowly):
+    with cluster.changed(f"{TEKTON}/tasks/install-frontend-dependencies", hold_half_written):
         victim = runs.start(revision=heavy, branch="five", repository_id=REPOSITORY_ID)
         others = [runs.start(revision=light, branch="five", repository_id=REPOSITORY_ID) for _ in range(4)]
         victim.wait_for_task("install-frontend-dependencies", seconds=300)
@@ -272,7 +285,7 @@ def test_five_runs_at_once_of_which_one_is_killed_while_it_writes_leave_a_sound_
             run.expect("True", seconds=900)
         victim.finish(seconds=900)
 
-    assert half_written(pod), "it had finished before it was killed, and this test says nothing"
+    assert half_written(pod), "it was not killed in the middle, and this test says nothing"
     last = runs.start(revision=light, branch="five", repository_id=REPOSITORY_ID)
     last.expect("True")
     assert took_from(last, last, "node_modules")

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.api_server import NAMESPACE, ApiServer, Fault, api_server
 from tests.support.journals import opened
 from tests.support.load import new_push, send_all
 from tests.support.planes import Planes, free_port
 from tests.support.seen import job_rows, states
 from tests.support.waiting import wait_until
-from tests.unit.work.api_server import NAMESPACE, ApiServer, Fault, api_server
 
 CONCURRENCY = 3
 LEASE_SECONDS = 1.0

@@ -21,7 +21,7 @@ from receiver.clients.cluster import Cluster
 from receiver.core.pipelinerun import KEY
 from receiver.errors import OutageError
 from receiver.settings import ClusterSettings
-from tests.unit.work.api_server import COLLECTION, NAMESPACE, Handler, Server, served
+from tests.support.api_server import COLLECTION, NAMESPACE, Handler, Server, served
 
 TIMEOUT_SECONDS = 0.2
 GIVE_UP_SECONDS = 10.0

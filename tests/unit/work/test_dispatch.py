@@ -25,9 +25,9 @@ from receiver.journal.schema import DEAD, STARTED, WAITING, jobs, pushes, transi
 from receiver.journal.writer import BatchWriter
 from receiver.settings.model import ClusterSettings
 from receiver.work.dispatch import Dispatcher, Limits
+from tests.support.api_server import NAMESPACE, ApiServer, Fault, api_server
 from tests.support.journals import NOW, REPOSITORY, delivery, opened, rows, run_sql, take
 from tests.support.waiting import wait_until
-from tests.unit.work.api_server import NAMESPACE, ApiServer, Fault, api_server
 
 DAY = 86_400.0
 LEASE = 10.0

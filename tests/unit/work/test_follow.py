@@ -25,11 +25,11 @@ from receiver.journal.schema import FINISHED, STARTED, jobs, transitions
 from receiver.journal.writer import BatchWriter
 from receiver.settings.model import ClusterSettings
 from receiver.work.follow import Follower
+from tests.support.api_server import NAMESPACE, Fault
 from tests.support.journals import NOW, REPOSITORY, TRIGGER, delivery, opened, rows, run_sql, statements_of, take
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
-from tests.unit.work.api_server import NAMESPACE, Fault
-from tests.unit.work.watch_server import (
+from tests.support.watch_server import (
     CUT,
     ENDED,
     GARBAGE,

@@ -14,8 +14,8 @@ from receiver.clients.cluster import Cluster
 from receiver.core.triggers import compile_triggers
 from receiver.settings import ClusterSettings
 from receiver.work.proof import Finding, prove
+from tests.support.api_server import COLLECTION, NAMESPACE, Handler, Server, served
 from tests.support.folders import TEMPLATE, settings_in, trigger
-from tests.unit.work.api_server import COLLECTION, NAMESPACE, Handler, Server, served
 
 PIPELINE = f"/apis/tekton.dev/v1/namespaces/{NAMESPACE}/pipelines/deploy-striv"
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.unit.work.api_server import NAMESPACE, Fault, Handler, Server, served
+from tests.support.api_server import NAMESPACE, Fault, Handler, Server, served
 
 Object = dict[str, Any]
 LIST, WATCH, GET, TASKRUNS = "list", "watch", "get", "taskruns"

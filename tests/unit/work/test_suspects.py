@@ -14,9 +14,9 @@ from receiver.journal.jobs import Jobs
 from receiver.journal.schema import STARTED, WAITING, jobs
 from receiver.journal.writer import BatchWriter
 from receiver.work.suspects import Suspects
+from tests.support.dispatching import trigger
 from tests.support.journals import NOW, delivery, opened, rows, take
 from tests.support.simulation import SimulatedCluster, SimulatedWorker
-from tests.unit.work.test_dispatch import trigger
 
 SICK = "refs/heads/sick"
 TICK_SECONDS = 0.25

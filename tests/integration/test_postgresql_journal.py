@@ -17,11 +17,11 @@ from receiver.journal.jobs import Jobs
 from receiver.journal.prune import Retention, prune
 from receiver.journal.queries import Records
 from receiver.journal.schema import deliveries, jobs, keys, pushes, revivals
+from tests.support.changes import assert_words_are_stored
 from tests.support.jobs import claim, end, start
 from tests.support.journals import NOW, count, delivery, ignored, opened, rows, run_sql, statements_of, take
 from tests.support.postgres import OWNER, Database
 from tests.support.turns import flooded, play, starving
-from tests.unit.journal.test_jobs import assert_words_are_stored
 
 DAY = 86_400.0
 

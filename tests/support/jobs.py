@@ -10,10 +10,12 @@ from receiver.journal.changes import Job, finished, started
 from receiver.journal.jobs import Jobs
 from tests.support.journals import NOW
 
+LEASE = 10.0
+
 
 def claim(engine: Engine, *, now: float = NOW, limit: int = 10, **more: Any) -> list[Job]:
-    """Claim what is due, for ten seconds; `more` is what Jobs.claim takes beside."""
-    return Jobs(engine).claim(now=now, limit=limit, lease_seconds=10, **more)
+    """Claim what is due, for `LEASE` seconds; `more` is what Jobs.claim takes beside."""
+    return Jobs(engine).claim(now=now, limit=limit, lease_seconds=LEASE, **more)
 
 
 def start(engine: Engine, job: Job, uid: str = "uid") -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from receiver.journal.changes import Job, finished, started
+from receiver.journal.changes import Job, died, finished, started
 from receiver.journal.jobs import Jobs
 from tests.support.journals import NOW
 
@@ -30,3 +30,24 @@ def end(engine: Engine) -> None:
         finished(job, result="succeeded", reason="", message="", failed_task=None, at=NOW) for job in queue.started()
     ]
     assert all(queue.apply(list(change)))
+
+
+def kill_all(engine: Engine) -> None:
+    """Claim all that is due and record that it is dead."""
+    claimed = claim(engine, limit=100)
+    assert claimed
+    assert all(Jobs(engine).apply([died(job, reason="refused", message="no", at=NOW) for job in claimed]))
+
+
+def start_all(engine: Engine) -> None:
+    """Claim all that is due and record that the runs exist."""
+    claimed = claim(engine, limit=100)
+    assert claimed
+    for job in claimed:
+        start(engine, job, f"uid-{job.id}")
+
+
+def finish_all(engine: Engine) -> None:
+    """Claim all that is due and record that the runs exist and succeeded."""
+    start_all(engine)
+    end(engine)

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
-# Each has a control plane and a PostgreSQL of its own, about 1.5 GB.
+# Each has a control plane and a PostgreSQL of its own.
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help

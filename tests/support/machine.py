@@ -1,4 +1,7 @@
-"""The journal, its planes and its cluster as one machine that can be in any order of events: never lost, never doubled."""
+"""The journal, its planes and its cluster as one machine that can be in any order of events: never lost, never doubled.
+
+One class, and so one file however long: Hypothesis takes the rules and what must always hold from a single class.
+"""
 
 from __future__ import annotations
 

@@ -19,8 +19,10 @@ def opened(connect: Callable[[], Any], *, durable: bool, busy_timeout_seconds: f
 
     The planes are different users. Whichever opens the journal first makes -wal and -shm, and SQLite gives a new file to its
     owner alone before it gives it the database's mode. Whoever looks in between is refused, or can read a moment later and
-    not write, and that connection would stay so for good.
+    not write, and that connection would stay so for good. While another turns a new file to WAL, SQLite refuses at once,
+    without the busy timeout, lest both wait for each other; a lock that took all of `busy_timeout_seconds` is told.
     """
+    deadline = time.monotonic() + busy_timeout_seconds
     for tries_left in reversed(range(_OPENINGS)):
         connection = None
         try:
@@ -30,7 +32,8 @@ def opened(connect: Callable[[], Any], *, durable: bool, busy_timeout_seconds: f
         except Exception as error:
             if connection is not None:
                 connection.close()
-            if not tries_left or _code(error) not in _PASSING:
+            at_once = _code(error) == sqlite3.SQLITE_BUSY and time.monotonic() < deadline
+            if not tries_left or not (at_once or _code(error) in _PASSING):
                 raise
         else:
             if writable or not tries_left:

@@ -32,8 +32,9 @@ def file(tmp_path: Path) -> Path:
 class Opener:
     """Opens a file, the first times in another way; remembers what it opened."""
 
-    def __init__(self, file: Path, *modes: str) -> None:
+    def __init__(self, file: Path, *modes: str, timeout: float = 5) -> None:
         self._file = file
+        self._timeout = timeout
         self._modes = itertools.chain(modes, itertools.repeat("rw"))
         self.made: list[Any] = []
 
@@ -46,7 +47,9 @@ class Opener:
             mode = "rw"
         elif blocked.is_dir():
             blocked.rmdir()
-        self.made.append(SQL.connect(f"file:{self._file}?mode={mode}", uri=True, isolation_level=None, timeout=5))
+        self.made.append(
+            SQL.connect(f"file:{self._file}?mode={mode}", uri=True, isolation_level=None, timeout=self._timeout)
+        )
         return self.made[-1]
 
 
@@ -85,6 +88,48 @@ def test_a_file_that_never_takes_writes_can_be_read_all_the_same(file: Path) -> 
     opener = Opener(file, *["ro"] * 100)
     assert open_by(opener).execute("SELECT * FROM found").fetchall() == []
     assert len(opener.made) < 100
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Iterator[Any]:
+    """A database that is not in WAL mode yet; somebody writes it just now."""
+    other = SQL.connect(tmp_path / "journal.db", isolation_level=None)
+    other.execute("CREATE TABLE found (value)")
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("INSERT INTO found VALUES (1)")
+    yield other
+    other.close()
+
+
+def test_a_new_file_that_another_prepares_in_the_same_moment_is_tried_again(new: Any, tmp_path: Path) -> None:
+    opener = Opener(tmp_path / "journal.db")
+
+    def until_it_is_prepared() -> Any:
+        if len(opener.made) == 3:
+            new.execute("COMMIT")
+        return opener()
+
+    assert open_by(until_it_is_prepared).execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert [is_closed(made) for made in opener.made] == [True, True, True, False]
+
+
+def test_a_new_file_that_another_never_lets_go_is_told_of(new: Any, tmp_path: Path) -> None:
+    opener = Opener(tmp_path / "journal.db")
+    with pytest.raises(SQL.OperationalError, match="locked"):
+        open_by(opener)
+    assert 1 < len(opener.made) < 100
+    assert all(is_closed(made) for made in opener.made)
+    new.execute("COMMIT")
+
+
+def test_a_lock_that_took_the_busy_timeout_is_not_waited_for_again(tmp_path: Path) -> None:
+    other = SQL.connect(tmp_path / "journal.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    opener = Opener(tmp_path / "journal.db", timeout=0.05)
+    with pytest.raises(SQL.OperationalError, match="locked"):
+        opened(opener, durable=True, busy_timeout_seconds=0.05)
+    assert len(opener.made) == 1
+    other.close()
 
 
 def test_nobody_waits_for_a_writer_to_open_the_file(file: Path) -> None:

@@ -139,7 +139,7 @@ class Worker:
 
     def circuit_is_open(self) -> bool:
         """Whether the cluster counts as away."""
-        return self._dispatcher.circuit.is_open
+        return self._dispatcher.availability.is_away
 
     def _prune_forever(self) -> None:
         while not self._stopping.wait(self._parts.settings.prune_seconds):

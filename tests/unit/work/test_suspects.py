@@ -82,7 +82,7 @@ def test_a_job_that_fails_by_itself_delays_the_others_by_seconds_at_first_and_th
     assert max(waits) <= 4.0
     assert max(waits[8 * 3 :]) <= 2 * TICK_SECONDS
     (sick,) = bench.jobs_of(sick=True)
-    assert (sick["state"], bench.worker.dispatcher.circuit.is_open) == (WAITING, False)
+    assert (sick["state"], bench.worker.dispatcher.availability.is_away) == (WAITING, False)
     assert sick["attempts"] >= 8
     assert bench.cluster.asked[-1_000:].count(SICK) < 90
     # Its own backoff is that of any job that may work later.
@@ -92,7 +92,7 @@ def test_a_job_that_fails_by_itself_delays_the_others_by_seconds_at_first_and_th
 
 
 def test_a_sick_job_whose_request_hangs_does_not_keep_the_others_from_asking(bench: Bench) -> None:
-    bench.worker.dispatcher.circuit.failed(now=NOW - 60, random=0.5)
+    bench.worker.dispatcher.availability.circuit.failed(now=NOW - 60, random=0.5)
     bench.push("sick")
     bench.worker.dispatcher.step()
     bench.worker.steps.move(0)
@@ -104,7 +104,7 @@ def test_a_sick_job_whose_request_hangs_does_not_keep_the_others_from_asking(ben
     while bench.worker.tasks > 1:
         bench.worker.steps.move(1)
     assert bench.jobs_of(sick=False)[0]["state"] == STARTED
-    assert not bench.worker.dispatcher.circuit.is_open
+    assert not bench.worker.dispatcher.availability.is_away
 
 
 @pytest.mark.parametrize("fault", ["away", "webhook_down"])

@@ -57,7 +57,7 @@ def test_a_worker_that_was_killed_before_it_recorded_leaves_one_run(bench: Bench
     take(bench.engine, delivery())
     lost = bench.dispatcher()
     (job,) = bench.jobs.claim(now=NOW, limit=1, lease_seconds=LEASE)
-    lost.attempt(job)
+    lost.attempts.once(job)
     assert bench.job()["state"] == WAITING
     bench.now += LEASE
     assert bench.run()["state"] == STARTED

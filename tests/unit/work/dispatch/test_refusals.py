@@ -37,7 +37,7 @@ def test_what_may_work_later_waits_and_an_outage_uses_up_nobodys_patience(
     dispatcher.step()
     dispatcher.close()
     job = bench.job()
-    assert (job["state"], job["attempts"], dispatcher.circuit.is_open) == (WAITING, counts, opens)
+    assert (job["state"], job["attempts"], dispatcher.availability.is_away) == (WAITING, counts, opens)
     assert least_seconds <= job["due_at"] - NOW <= least_seconds + 60
     assert fault.message in job["message"]
     bench.now += 60

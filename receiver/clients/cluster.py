@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
-from kubernetes import client, config
+from kubernetes import client
 
+from receiver.clients.credentials import configuration
 from receiver.clients.refusals import (
     ExistsError,
     ForbiddenError,
@@ -72,9 +73,7 @@ class Cluster:
             _log.warning("credentials not read", extra={"problem": str(error)})
 
     def _connected(self) -> client.CustomObjectsApi:
-        return client.CustomObjectsApi(
-            client.ApiClient(_configuration(self._settings, self._folder, self._connections))
-        )
+        return client.CustomObjectsApi(client.ApiClient(configuration(self._settings, self._folder, self._connections)))
 
     def create_run(self, manifest: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """POST a PipelineRun with strict field validation and return it.
@@ -261,26 +260,6 @@ class Cluster:
         self._observe(name, 200)
         self._doubted_since = None
         return answer
-
-
-def _configuration(settings: ClusterSettings, folder: Path, connections: int) -> client.Configuration:
-    configuration = client.Configuration()
-    try:
-        if settings.kubeconfig:
-            file = folder / Path(settings.kubeconfig).expanduser()
-            config.load_kube_config(config_file=str(file), context=settings.context, client_configuration=configuration)
-        else:
-            config.load_incluster_config(client_configuration=configuration)
-    except Exception as error:
-        # A malformed file makes the client stumble in every way there is.
-        where = settings.kubeconfig or "this pod"
-        advice = "mend that file" if settings.kubeconfig else "set cluster.kubeconfig, or run in a pod"
-        problem = " ".join(str(error).split())
-        raise SettingsError(f"no credentials for the cluster in {where}: {problem}; {advice}") from error
-    configuration.keep_alive = True
-    configuration.retries = False
-    configuration.connection_pool_maxsize = connections
-    return configuration
 
 
 def _metadata(found: Any) -> dict[str, Any]:

@@ -10,14 +10,10 @@ class Circuit:
     """Closed while the cluster answers. The time and the random number are arguments."""
 
     def __init__(self) -> None:
-        self.open_since: float | None = None
+        self.is_open = False
+        """Whether the cluster counts as away."""
         self._planned_at = 0.0
         self._probe_at = 0.0
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the cluster counts as away."""
-        return self.open_since is not None
 
     def failed(self, *, now: float, random: float, retry_after_seconds: float | None = None) -> bool:
         """Note an outage; return whether it is news. The next probe is due in half to one and a half seconds.
@@ -25,8 +21,8 @@ class Circuit:
         What the server asked for is heeded up to 5 s and not, as for a single job, in full: all jobs wait for this one probe,
         which costs the server next to nothing, and start the sooner when it answers.
         """
-        news = self.open_since is None
-        self.open_since = now if self.open_since is None else self.open_since
+        news = not self.is_open
+        self.is_open = True
         self._plan(now, random, min(retry_after_seconds or 0.0, _LONGEST_SECONDS))
         return news
 
@@ -40,8 +36,8 @@ class Circuit:
 
     def answered(self) -> bool:
         """Note that the cluster answers; return whether it is news."""
-        news = self.open_since is not None
-        self.open_since = None
+        news = self.is_open
+        self.is_open = False
         return news
 
     def allowance(self, *, now: float, busy: int, most: int) -> int:

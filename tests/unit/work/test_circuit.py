@@ -45,7 +45,7 @@ def test_only_the_first_failure_and_the_first_answer_are_news() -> None:
     circuit = Circuit()
     assert circuit.failed(now=NOW, random=0.5)
     assert not circuit.failed(now=NOW + 1, random=0.5)
-    assert circuit.open_since == NOW
+    assert circuit.is_open
     assert circuit.answered()
     assert not circuit.answered()
     assert (circuit.is_open, circuit.seconds_to_probe(now=NOW)) == (False, None)

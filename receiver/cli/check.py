@@ -8,6 +8,7 @@ import time
 import click
 
 from receiver.cli.common import EXIT_PROBLEMS, Context
+from receiver.cli.database import journal_file
 from receiver.serve.secrets import SecretFiles
 
 
@@ -31,7 +32,7 @@ def check(context: Context, offline: bool, cluster_only: bool) -> None:
         raise click.UsageError("--offline and --cluster exclude each other; leave both out to prove everything")
     settings, triggers = context.settings, context.triggers
     _say(True, f"{context.config}: triggers {', '.join(trigger.name for trigger in triggers)}")
-    _say(True, f"journal: {context.journal_file() or 'PostgreSQL'}")
+    _say(True, f"journal: {journal_file(context) or 'PostgreSQL'}")
     if not cluster_only:
         secrets = SecretFiles(settings, clock=time.monotonic)
         number = len(secrets.verifier)

@@ -1,4 +1,4 @@
-"""What subcommands share: the configuration, the journal, and how times are shown."""
+"""What subcommands share: the configuration, and how times and texts are shown."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 import click
-from sqlalchemy import URL, Engine
 
 from receiver.core.triggers import Trigger, compile_triggers
-from receiver.errors import SettingsError
-from receiver.journal.engine import journal_url, open_engine, sqlite_path
-from receiver.journal.migrate import check_version
 from receiver.settings import ClusterSettings, Settings, load_settings
 
 CONFIG_VARIABLE = "RECEIVER_CONFIG"
@@ -49,14 +45,6 @@ class Context:
         return compile_triggers(self.settings)
 
     @cached_property
-    def journal_url(self) -> URL:
-        """The journal's URL; raises SettingsError when it is neither a SQLite file nor PostgreSQL."""
-        try:
-            return journal_url(self.settings.journal.url)
-        except SettingsError as error:
-            raise self.settings.error("$.journal.url", error.problem) from error
-
-    @cached_property
     def cluster(self) -> ClusterSettings:
         """Where the runs live; raises SettingsError when the kubeconfig is no file."""
         settings = self.settings
@@ -68,16 +56,6 @@ class Context:
                 "receiver.yaml's folder), or in a pod write null for its ServiceAccount",
             )
         return settings.cluster
-
-    def open_journal(self, *, durable: bool = True) -> Engine:
-        """Return the journal's engine; raises SettingsError unless it is there and of this version."""
-        engine = open_engine(self.journal_url, durable=durable)
-        check_version(engine)
-        return engine
-
-    def journal_file(self) -> Path | None:
-        """Return the SQLite file, None for PostgreSQL."""
-        return sqlite_path(self.journal_url)
 
 
 def split_address(address: str) -> tuple[str, int]:

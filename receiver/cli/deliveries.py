@@ -12,6 +12,7 @@ import click
 from sqlalchemy import Engine
 
 from receiver.cli.common import Context, output_option, printable, shown_time
+from receiver.cli.database import open_journal
 from receiver.core.events import decode_push
 from receiver.core.triggers import decide
 from receiver.errors import PermanentError
@@ -33,7 +34,7 @@ def deliveries() -> None:
 @click.pass_obj
 def list_deliveries(context: Context, limit: int, output: str) -> None:
     """List the newest deliveries: delivery -> run -> outcome."""
-    records = Records(context.open_journal()).recent(limit=limit)
+    records = Records(open_journal(context)).recent(limit=limit)
     if output == "json":
         click.echo(json.dumps([_as_dict(record) for record in records], indent=2))
         return
@@ -51,7 +52,7 @@ def list_deliveries(context: Context, limit: int, output: str) -> None:
 @click.pass_obj
 def show(context: Context, delivery: str, output: str) -> None:
     """Show one delivery (its number, its GUID or the begin of it) with the log of its jobs."""
-    records = Records(context.open_journal())
+    records = Records(open_journal(context))
     record = records.find(delivery)
     log = [] if record.push_key is None else records.log(record.push_key)
     if output == "json":
@@ -70,7 +71,7 @@ def retry(context: Context, delivery: str | None, dead: bool, output: str) -> No
     """Give the dead jobs of one delivery, or of all, another life: the same run as before."""
     if (delivery is None) != dead:
         raise click.UsageError("give either a DELIVERY or --dead")
-    engine = context.open_journal()
+    engine = open_journal(context)
     revived = Records(engine).retry(delivery, now=time.time())
     if not revived and delivery is not None:
         raise PermanentError(
@@ -90,7 +91,7 @@ def dismiss(context: Context, delivery: str | None, dead: bool, output: str) -> 
     """Put the dead jobs of one delivery, or of all, aside for good: they were dealt with, or need no run any more."""
     if (delivery is None) != dead:
         raise click.UsageError("give either a DELIVERY or --dead")
-    dismissed = Records(context.open_journal()).dismiss(delivery, now=time.time())
+    dismissed = Records(open_journal(context)).dismiss(delivery, now=time.time())
     if not dismissed and delivery is not None:
         raise PermanentError(
             f"the delivery {delivery} has no dead job; `receiver deliveries show {delivery}` tells its state"
@@ -105,7 +106,7 @@ def dismiss(context: Context, delivery: str | None, dead: bool, output: str) -> 
 @click.pass_obj
 def replay(context: Context, delivery: str, output: str) -> None:
     """Ask for a new run of an old push, beside the run that it had. Today's configuration decides."""
-    engine = context.open_journal()
+    engine = open_journal(context)
     records = Records(engine)
     record = records.find(delivery)
     if record.push_key is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from receiver.cli.common import Context
+from receiver.cli.database import configured_url, journal_file
 from receiver.errors import SettingsError
 from receiver.journal.backup import back_up
 from receiver.journal.copying import copy_journal
@@ -29,10 +30,10 @@ def migrate(context: Context, serve_role: str | None, work_role: str | None) -> 
     """Create the tables, or bring them to this version. Safe to repeat, and to run several at once."""
     if (serve_role is None) != (work_role is None):
         raise click.UsageError("give both --serve-role and --work-role, or neither")
-    if serve_role and context.journal_file() is not None:
+    if serve_role and journal_file(context) is not None:
         raise click.UsageError("SQLite knows no roles; leave --serve-role and --work-role out")
     roles = Roles(serve=serve_role, work=work_role) if serve_role and work_role else None
-    done = migrate_journal(open_engine(context.journal_url), now=time.time(), roles=roles)
+    done = migrate_journal(open_engine(configured_url(context)), now=time.time(), roles=roles)
     click.echo("journal created" if done else "journal is of this version already")
 
 
@@ -41,7 +42,7 @@ def migrate(context: Context, serve_role: str | None, work_role: str | None) -> 
 @click.pass_obj
 def backup(context: Context, file: Path) -> None:
     """Copy a SQLite journal into the new FILE, consistent and checked, while `serve` and `work` run."""
-    source = context.journal_file()
+    source = journal_file(context)
     if source is None:
         raise click.UsageError(
             "the journal is in PostgreSQL, which has its own tools: pg_dump --format=custom, as the database's owner"
@@ -49,7 +50,7 @@ def backup(context: Context, file: Path) -> None:
     if not source.is_file():
         raise SettingsError(f"there is no journal {source}, and so nothing to back up; is journal.url right?")
     # Not `open_journal`: before an upgrade, or after one that failed, the journal is of another version.
-    size_bytes = back_up(open_engine(context.journal_url, durable=False), file)
+    size_bytes = back_up(open_engine(configured_url(context), durable=False), file)
     click.echo(f"{file}: {size_bytes} bytes, checked")
 
 

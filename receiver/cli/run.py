@@ -12,6 +12,7 @@ import time
 import click
 
 from receiver.cli.common import EXIT_FAILED, Context
+from receiver.cli.database import configured_url, journal_file
 from receiver.errors import SettingsError
 from receiver.journal.engine import open_engine
 from receiver.journal.migrate import migrate
@@ -24,7 +25,7 @@ def run(context: Context) -> None:
 
     Ctrl-C, or SIGTERM, stops both. When one of them ends, the other is stopped too.
     """
-    file = context.journal_file()
+    file = journal_file(context)
     if file is not None:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +34,7 @@ def run(context: Context) -> None:
                 f"journal.url: the folder {file.parent} cannot be created ({error.strerror}); "
                 "name another file, for instance with RECEIVER__JOURNAL__URL=sqlite:////tmp/journal.db"
             ) from error
-    migrate(open_engine(context.journal_url), now=time.time())
+    migrate(open_engine(configured_url(context)), now=time.time())
     command = [sys.executable, "-m", "receiver", "--config", str(context.config)]
     children = [subprocess.Popen([*command, plane], start_new_session=True) for plane in ("serve", "work")]
 

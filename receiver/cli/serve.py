@@ -11,6 +11,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from receiver.cli.common import Context
+from receiver.cli.database import open_journal
 from receiver.cli.ports import free_address, open_private_port
 from receiver.journal.engine import BUSY_TIMEOUT_SECONDS
 from receiver.journal.intake import Intake
@@ -45,7 +46,7 @@ async def _serve(context: Context) -> None:
     settings = context.settings
     secrets = SecretFiles(settings, clock=time.monotonic)
     gate = Gate(secrets, max_body_bytes=settings.serve.max_body_bytes)
-    engine = context.open_journal()
+    engine = open_journal(context)
     waker = open_waker(engine)
     intake = Intake(engine, woken=waker.wake)
     writer = BatchWriter(with_probes(engine, intake.take), completions=LoopCompletions(asyncio.get_running_loop()))

@@ -10,6 +10,7 @@ import click
 from prometheus_client import CollectorRegistry
 
 from receiver.cli.common import EXIT_FAILED, Context
+from receiver.cli.database import open_journal
 from receiver.cli.ports import open_private_port
 from receiver.clients.cluster import Cluster
 from receiver.errors import TamperedError
@@ -32,7 +33,7 @@ def work(context: Context) -> None:
     """Create and follow PipelineRuns: the private plane. Holds the cluster token, never a webhook secret."""
     settings = context.settings
     set_up_logging(settings.log)
-    engine = context.open_journal(durable=False)
+    engine = open_journal(context, durable=False)
     check_objects(engine)
     guard(engine)
     registry = CollectorRegistry()

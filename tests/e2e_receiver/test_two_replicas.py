@@ -5,9 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from tests.e2e.support.cluster import ApiError, eventually, kubectl
-from tests.e2e_receiver.installation import CORE, NAMESPACE, Installation
+from tests.e2e_receiver.installation import CORE, NAMESPACE, Answer, Installation
 from tests.e2e_receiver.rotation import rotate
 from tests.e2e_receiver.sender import SENDERS, Sender, new_push
+from tests.support.signing import new_guid
 
 pytestmark = pytest.mark.e2e_full
 
@@ -24,9 +25,14 @@ def both(replicas: Installation) -> None:
 
 
 def test_a_push_to_either_replica_starts_one_run(replicas: Installation) -> None:
-    delivery = new_push()
+    delivery, guid = new_push(), new_guid()
+    answers: list[Answer] = []
 
-    answers = [replicas.deliver(delivery) for _ in range(6)]
+    def both_were_asked() -> bool:
+        answers.append(replicas.deliver(delivery, guid=guid))
+        return all(guid in kubectl("logs", name, "-c", "serve", "-n", NAMESPACE) for name in replicas.names())
+
+    eventually(both_were_asked, what="the Service has led to either replica", seconds=60)
 
     assert {answer.status for answer in answers} <= {200, 202}
     (name,) = {name for answer in answers for name in answer.runs}
@@ -94,6 +100,7 @@ def test_a_drained_node_takes_one_replica_at_a_time_and_refuses_no_delivery(
     assert refused.value.status == 429
     assert second in replicas.names()
     assert sender.refused() == []
+    assert sender.check_promises() >= FEWEST
 
 
 def evict(replicas: Installation, name: str) -> None:

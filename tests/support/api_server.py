@@ -95,6 +95,7 @@ class Handler(BaseHTTPRequestHandler):
 
     api: Server
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def send(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
         content = json.dumps(body).encode()

@@ -163,6 +163,8 @@ def payload_of(body: bytes, content_type: str | None, content_encoding: str | No
 
 
 def _check_utf8(payload: bytes) -> None:
+    if payload.isascii():
+        return
     decoder = _UTF8()
     try:
         # In slices, so that checking a payload of 25 MB does not need another 25 MB.

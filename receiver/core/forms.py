@@ -9,7 +9,7 @@ from receiver.errors import RejectedError
 
 _SLICE_BYTES = 64 * 1024
 _PRINTABLE = bytes(range(0x21, 0x7F))
-_WRONG = b"\0"
+_WRONG = b"\0"  # looked for before escapes are resolved, so %00 is none
 _TO_QUOTED_PRINTABLE = bytes(byte if byte in _PRINTABLE else _WRONG[0] for byte in range(256)).translate(
     bytes.maketrans(b"%+", b"= ")
 )

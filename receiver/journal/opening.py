@@ -20,7 +20,8 @@ def opened(connect: Callable[[], Any], *, durable: bool, busy_timeout_seconds: f
     The planes are different users. Whichever opens the journal first makes -wal and -shm, and SQLite gives a new file to its
     owner alone before it gives it the database's mode. Whoever looks in between is refused, or can read a moment later and
     not write, and that connection would stay so for good. While another turns a new file to WAL, SQLite refuses at once,
-    without the busy timeout, lest both wait for each other; a lock that took all of `busy_timeout_seconds` is told.
+    without the busy timeout, lest both wait for each other. So a lock is told after as many tries, or as soon as
+    `busy_timeout_seconds` have gone.
     """
     deadline = time.monotonic() + busy_timeout_seconds
     for tries_left in reversed(range(_OPENINGS)):

@@ -23,29 +23,34 @@ class Availability:
         self._returned = returned
         self._lock = threading.Lock()
         self._suspects = Suspects()
-        self.circuit = Circuit()
-        self.problem = ""
-        """Why the cluster was last found away."""
+        self._circuit = Circuit()
+        self._problem = ""
 
     @property
     def is_away(self) -> bool:
         """Whether the cluster counts as away."""
-        return self.circuit.is_open
+        return self._circuit.is_open
 
-    def allowance(self, *, busy: int, most: int) -> tuple[int, bool]:
-        """Return how many more may be tried now, and whether that is to ask for all; see Circuit.allowance."""
-        now = self._clock()
+    def why_away(self) -> str | None:
+        """Return what was found when the cluster was last asked, None while it answers."""
         with self._lock:
-            allowed = self.circuit.allowance(now=now, busy=busy, most=most)
-            probing = self.circuit.is_open and allowed > 0
+            return self._problem if self._circuit.is_open else None
+
+    def allowance(self, *, busy: int, most: int, most_while_away: int) -> tuple[int, bool]:
+        """Return how many more may be tried now, and whether that is to ask for all; see Circuit.allowance."""
+        with self._lock:
+            now = self._clock()
+            bound = most_while_away if self._circuit.is_open else most
+            allowed = self._circuit.allowance(now=now, busy=busy, most=bound)
+            probing = self._circuit.is_open and allowed > 0
             if probing:
-                self.circuit.probing(now=now, random=random.random())  # noqa: S311 - jitter
+                self._circuit.probing(now=now, random=random.random())  # noqa: S311 - jitter
         return allowed, probing
 
     def seconds_to_probe(self) -> float | None:
         """Return when to look again, None while the cluster answers."""
         with self._lock:
-            return self.circuit.seconds_to_probe(now=self._clock())
+            return self._circuit.seconds_to_probe(now=self._clock())
 
     def moment(self) -> int:
         """Return what stands for this moment, to be kept while an attempt lasts; see Suspects.now."""
@@ -59,11 +64,11 @@ class Availability:
 
     def lost(self, error: OutageError) -> float:
         """Count the cluster as away; return when that was."""
-        now = self._clock()
         asked = error.retry_after_seconds
         with self._lock:
-            news = self.circuit.failed(now=now, random=random.random(), retry_after_seconds=asked)  # noqa: S311 - jitter
-            self.problem = str(error)
+            now = self._clock()
+            news = self._circuit.failed(now=now, random=random.random(), retry_after_seconds=asked)  # noqa: S311 - jitter
+            self._problem = str(error)
         if news:
             _log.warning("cluster away, jobs wait", extra={"problem": str(error)})
         return now
@@ -74,7 +79,7 @@ class Availability:
         Where the attempt made a run, `made_since` is the moment at which it began.
         """
         with self._lock:
-            news = self.circuit.answered()
+            news = self._circuit.answered()
             if job_id is not None:
                 self._suspects.answered(job_id)
             if made_since is not None:

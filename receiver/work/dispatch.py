@@ -56,6 +56,9 @@ class Dispatcher:
         self._cluster = cluster
         self._namespace = triggers[0].namespace
         self._limits = limits
+        self._most = limits.concurrency * _AHEAD
+        # Threads that wait for a time-out must leave some for when the cluster is back.
+        self._most_while_away = max(1, limits.concurrency // 2)
         self._max_active = {trigger.name: trigger.max_active for trigger in triggers if trigger.max_active is not None}
         self._clock = clock
         self._ring = ring
@@ -80,7 +83,9 @@ class Dispatcher:
     def step(self) -> float:
         """Claim what may be tried now and start on it; return the seconds after which to look again, if nobody rings."""
         now = self._clock()
-        allowed, probing = self.availability.allowance(busy=self._busy(), most=self._most())
+        allowed, probing = self.availability.allowance(
+            busy=self._busy(), most=self._most, most_while_away=self._most_while_away
+        )
         claimed: list[Job] = []
         if allowed:
             if probing:
@@ -103,10 +108,6 @@ class Dispatcher:
     def _busy(self) -> int:
         with self._lock:
             return len(self._held) + self._asking
-
-    def _most(self) -> int:
-        # While the cluster is away, threads that wait for a time-out must leave some for when it is back.
-        return max(1, self._limits.concurrency // 2) if self.availability.is_away else self._limits.concurrency * _AHEAD
 
     def renew_leases(self) -> None:
         """Prolong the leases of all jobs in hand."""
@@ -136,13 +137,13 @@ class Dispatcher:
 
     def _pause(self, now: float, *, claimed: bool) -> float:
         probe = self.availability.seconds_to_probe()
-        full = self._busy() >= self._most()
+        busy = self._busy()
         if probe is not None:
-            return 1.0 if full else min(1.0, probe)
+            return 1.0 if busy >= self._most_while_away else min(1.0, probe)
         if claimed and self._sated:
             # The creations come first; what is due next can be asked when they are on their way.
             return _ASK_LATER_SECONDS
-        due = None if full else self._jobs.next_due(now=now)
+        due = None if busy >= self._most else self._jobs.next_due(now=now)
         # Where there was room for more, what is due all the same waits for a bound of its trigger.
         return 1.0 if due is None or (self._sated and due <= now) else min(1.0, max(0.0, due - now))
 
@@ -159,12 +160,12 @@ class Dispatcher:
         except Exception:  # noqa: BLE001 - as below
             _log.exception("job not recorded", extra=facts_of(job))
         finally:
-            if is_over:
-                self.availability.forget(job.id)
             with self._lock:
                 self._held.pop(job.id, None)
                 self._probes.discard(job.id)
-                low = len(self._held) < self._limits.concurrency * _AHEAD // 2
+                low = len(self._held) < self._most // 2
+            if is_over:
+                self.availability.forget(job.id)
             # To look in vain costs more than to wait for the next push.
             if low and not (is_over and self._sated and not self._max_active):
                 self._ring()
@@ -190,9 +191,8 @@ class Dispatcher:
         """Give a job back that was claimed before the cluster went away, so that it does not wait for a time-out of its own."""
         with self._lock:
             probes = job.id in self._probes
-        if probes or not self.availability.is_away:
+        why = self.availability.why_away()
+        if probes or why is None:
             return None
         now = self._clock()
-        return changes.postponed(
-            job, due_at=now, reason=self.availability.problem, at=now, counts=False, in_doubt=False
-        )
+        return changes.postponed(job, due_at=now, reason=why, at=now, counts=False, in_doubt=False)

@@ -13,6 +13,7 @@ from receiver.clients.cluster import Cluster
 from receiver.core.filters import PushFilter
 from receiver.core.params import ParamReader, ParamRule
 from receiver.core.triggers import Trigger
+from receiver.errors import OutageError
 from receiver.journal.changes import Change
 from receiver.journal.jobs import Jobs
 from receiver.journal.schema import jobs
@@ -86,6 +87,12 @@ class Bench:
         self.pool.shutdown()
         dispatcher.close()
         return self.job()
+
+    def lose_cluster(self, dispatcher: Dispatcher, *, seconds_ago: float) -> None:
+        """Have a dispatcher find the cluster away so long ago."""
+        now, self.now = self.now, self.now - seconds_ago
+        dispatcher.availability.lost(OutageError("away"))
+        self.now = now
 
     def held_post(self) -> tuple[threading.Event, threading.Event]:
         """Hold every creation up; return what is set when one has come, and what lets all go on."""

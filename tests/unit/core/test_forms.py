@@ -36,6 +36,8 @@ def test_an_escape_at_the_edge_of_a_slice_is_not_cut(text: bytes, before: int) -
         b"payload=a b",
         b"payload=\xc3\xa9",
         b"payload=a\nb",
+        b"payload=a\0b",
+        b"payload=a\x7f",
         b"payload=%\r\n41",
     ],
 )

@@ -129,6 +129,11 @@ def test_a_lock_that_took_the_busy_timeout_is_not_waited_for_again(tmp_path: Pat
     with pytest.raises(SQL.OperationalError, match="locked"):
         opened(opener, durable=True, busy_timeout_seconds=0.05)
     assert len(opener.made) == 1
+    # Nor is the time-out given to each try anew.
+    opener = Opener(tmp_path / "journal.db", timeout=0.02)
+    with pytest.raises(SQL.OperationalError, match="locked"):
+        opened(opener, durable=True, busy_timeout_seconds=0.1)
+    assert len(opener.made) <= 6
     other.close()
 
 

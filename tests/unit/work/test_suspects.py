@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from receiver.errors import OutageError
 from receiver.journal.changes import Change
 from receiver.journal.jobs import Jobs
 from receiver.journal.schema import STARTED, WAITING, jobs
@@ -92,7 +93,9 @@ def test_a_job_that_fails_by_itself_delays_the_others_by_seconds_at_first_and_th
 
 
 def test_a_sick_job_whose_request_hangs_does_not_keep_the_others_from_asking(bench: Bench) -> None:
-    bench.worker.dispatcher.availability.circuit.failed(now=NOW - 60, random=0.5)
+    bench.now -= 60
+    bench.worker.dispatcher.availability.lost(OutageError("away"))
+    bench.now += 60
     bench.push("sick")
     bench.worker.dispatcher.step()
     bench.worker.steps.move(0)

@@ -7,14 +7,14 @@ from pathlib import Path
 from receiver.journal.schema import DEAD, STARTED, WAITING, jobs
 from tests.support.api_server import Fault
 from tests.support.dispatching import Bench, trigger
-from tests.support.journals import NOW, delivery, rows, take
+from tests.support.journals import delivery, rows, take
 from tests.support.waiting import wait_until
 
 
 def test_a_job_that_dies_without_asking_does_not_close_the_circuit(bench: Bench) -> None:
     take(bench.engine, delivery())
     dispatcher = bench.dispatcher(trigger("other"))
-    dispatcher.availability.circuit.failed(now=NOW - 60, random=0.5)
+    bench.lose_cluster(dispatcher, seconds_ago=60)
     dispatcher.step()
     dispatcher.close()
     assert bench.job()["state"] == DEAD
@@ -23,7 +23,7 @@ def test_a_job_that_dies_without_asking_does_not_close_the_circuit(bench: Bench)
 
 def test_without_a_job_to_try_the_cluster_is_asked_by_a_call_that_changes_nothing(bench: Bench) -> None:
     dispatcher = bench.dispatcher(concurrency=1)
-    dispatcher.availability.circuit.failed(now=NOW - 60, random=0.5)
+    bench.lose_cluster(dispatcher, seconds_ago=60)
     bench.server.away = True
     # To look again at once would be a loop without a pause.
     assert 0.5 <= dispatcher.step() <= 1.0
@@ -35,7 +35,7 @@ def test_without_a_job_to_try_the_cluster_is_asked_by_a_call_that_changes_nothin
     bench.rung.clear()
     assert dispatcher.step() <= 1.0
     assert bench.rung.wait(10)
-    assert dispatcher.availability.circuit.seconds_to_probe(now=bench.now) is None
+    assert dispatcher.availability.seconds_to_probe() is None
     assert (bench.server.listed, bench.server.made) == (2, [])
 
 
@@ -43,7 +43,7 @@ def test_while_one_job_asks_the_plane_does_not_look_again_and_again(bench: Bench
     take(bench.engine, delivery())
     inside, go_on = bench.held_post()
     dispatcher = bench.dispatcher()
-    dispatcher.availability.circuit.failed(now=NOW - 60, random=0.5)
+    bench.lose_cluster(dispatcher, seconds_ago=60)
     assert 0.5 <= dispatcher.step() <= 1.0
     assert inside.wait(10)
     assert 0.5 <= dispatcher.step() <= 1.0
@@ -58,7 +58,7 @@ def test_while_one_job_asks_the_plane_does_not_look_again_and_again(bench: Bench
 def test_during_an_outage_one_job_asks_for_all_and_its_answer_lets_all_go(bench: Bench) -> None:
     take(bench.engine, *(delivery(str(number)) for number in range(5)))
     dispatcher = bench.dispatcher()
-    dispatcher.availability.circuit.failed(now=NOW, random=0.5)
+    bench.lose_cluster(dispatcher, seconds_ago=0)
     assert 0 < dispatcher.step() <= 1.0
     assert [row["lease"] for row in rows(bench.engine, jobs)] == [0] * 5
     bench.now += 2

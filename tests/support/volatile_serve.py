@@ -6,7 +6,7 @@ import sys
 
 from sqlalchemy import URL, Engine
 
-from receiver.cli import common, main
+from receiver.cli import database, main
 from receiver.journal.engine import open_engine
 
 
@@ -15,6 +15,6 @@ def _open_volatile(url: URL, *, durable: bool = True) -> Engine:  # noqa: ARG001
 
 
 if __name__ == "__main__":
-    setattr(common, "open_engine", _open_volatile)  # noqa: B010 - mypy knows the name as imported, not as ours to set
+    setattr(database, "open_engine", _open_volatile)  # noqa: B010 - mypy knows the name as imported, not as ours to set
     sys.argv[1:] = ["serve"]
     main()

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.scripts import SCRIPTS
@@ -196,6 +196,7 @@ def test_a_branch_with_a_dollar_has_no_scope_since_kubernetes_may_have_changed_i
     assert scopes(tmp_path, branch="b", repository="1", protected=branch)[1] == "run-0a-uid"
 
 
+@settings(max_examples=30, deadline=None)
 @given(branch=st.text(st.characters(exclude_characters="\0$", exclude_categories=["Cs"]), min_size=1))
 def test_any_branch_names_a_plain_folder(branch: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     own, protected = scopes(tmp_path_factory.getbasetemp(), branch=branch, repository="1")

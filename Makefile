@@ -31,7 +31,7 @@ test: $(READY) ## all tests (CI=true: what cannot run fails instead of being ski
 	@$(BIN)/python -m tests.controlplane build >/dev/null || echo "[setup] goes on without a control plane"
 	@$(PYTEST) -m 'not e2e and not e2e_full' --numprocesses=$(PROCESSES) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
-coverage: ## `make test`, and which lines of the receiver it does not reach; a third slower
+coverage: ## `make test`, and which lines of the receiver it does not reach; takes half as long again
 	@$(MAKE) --no-print-directory test ARGS='--cov --cov-report=term $(ARGS)'
 
 test-quick: $(READY) ## the tests that need no control plane

@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick coverage torture fuzz bench e2e e2e-full lint format lock controlplane clean
+.PHONY: help demo test test-quick coverage hardest torture fuzz bench e2e e2e-full lint format lock controlplane clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ coverage: ## `make test`, and which lines of the receiver it does not reach; tak
 
 test-quick: $(READY) ## the tests that need no control plane
 	@$(PYTEST) -m 'not controlplane and not acceptance and not e2e and not e2e_full' $(ARGS)
+
+hardest: $(READY) ## outages, slow clients and big bodies at full length, with the goals as bounds; for a machine that does nothing else
+	@STRIV_FULL=1 $(PYTEST) tests/acceptance/outages/test_cluster_away.py tests/acceptance/hostile_clients tests/acceptance/test_replicas.py \
+	  tests/acceptance/test_failover.py tests/acceptance/test_watch_gone.py $(ARGS)
 
 torture: $(READY) ## KILLS=1000: random SIGKILLs under load; nothing acknowledged is lost, nothing runs twice
 	@$(BIN)/python -m tests.torture --kills $(or $(KILLS),1000) $(ARGS)

@@ -31,6 +31,7 @@ from receiver.serve.webhook import Webhook
 
 _log = logging.getLogger("receiver")
 _LAST_WRITE_SECONDS = BUSY_TIMEOUT_SECONDS + 0.25
+_GRACE_SECONDS = 0.5  # beyond serve.shutdown_seconds, for a last write after requests that took all of it
 
 
 @click.command()
@@ -70,9 +71,11 @@ async def _serve(context: Context) -> None:
             extra={"listen": settings.serve.listen, "path": settings.serve.path, "triggers": len(context.triggers)},
         )
 
-    await serve_front(front, host=host, port=port, shutdown_seconds=settings.serve.shutdown_seconds, ready=ready)
+    longest = settings.serve.shutdown_seconds
+    stopped_at = await serve_front(front, host=host, port=port, shutdown_seconds=longest, ready=ready)
     # All that was acknowledged has committed; what may still wait here is the record of ignored deliveries.
-    if not await asyncio.to_thread(writer.close, _LAST_WRITE_SECONDS):
+    left = min(_LAST_WRITE_SECONDS, stopped_at + longest + _GRACE_SECONDS - time.monotonic())
+    if not await asyncio.to_thread(writer.close, left):
         _log.warning("stopped while the journal did not answer")
     waker.close()
     if private is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 
 import click
 from prometheus_client import CollectorRegistry
@@ -25,6 +26,7 @@ from receiver.work.worker import Parts, Worker
 
 _log = logging.getLogger("receiver")
 _SPARE_CONNECTIONS = 8
+_GRACE_SECONDS = 0.5  # beyond work.shutdown_seconds
 
 
 @click.command()
@@ -53,11 +55,20 @@ def work(context: Context) -> None:
     registry.register(JournalCollector(jobs, circuit_is_open=worker.circuit_is_open))
     private = open_private_port("work.listen", settings.work.listen, registry, worker.healthy)
 
+    def give_up() -> None:
+        # The loop itself waits for a journal that does not answer. Leases run out, and each step can be repeated.
+        _log.warning("stopped while cluster or journal owed answers; the next worker asks again")
+        logging.shutdown()
+        os._exit(0)
+
     def stop(_number: int, _frame: object) -> None:
         # A second signal ends the process at once.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: os._exit(1))
         worker.stop()
+        latest = threading.Timer(settings.work.shutdown_seconds + _GRACE_SECONDS, give_up)
+        latest.daemon = True
+        latest.start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
@@ -72,8 +83,6 @@ def work(context: Context) -> None:
     if private is not None:
         private.close()
     if not finished:
-        _log.warning("stopped while cluster or journal owed answers; the next worker asks again")
-        logging.shutdown()
         # Python would wait for the threads that wait for the cluster.
-        os._exit(0)
+        give_up()
     _log.info("stopped")

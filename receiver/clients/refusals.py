@@ -12,6 +12,7 @@ from receiver.errors import NotFoundError, OutageError, PermanentError, Receiver
 # Admission plug-ins answer 403 for what only has to wait: a full quota, one that is new, a plug-in that is starting.
 _WAITS = ("exceeded quota", "status unknown for quota", "not yet ready to handle request")
 _LONGEST_MESSAGE = 1_000
+_LONGEST_RETRY_AFTER_SECONDS = 3_600.0
 
 
 class TakenError(PermanentError):
@@ -66,8 +67,9 @@ def _message(error: client.ApiException) -> str:
 
 
 def _retry_after(error: client.ApiException) -> float | None:
+    # Seconds, as API servers send them (RFC 9110 10.2.3 allows a date too). What asks for a year must not outlast give_up_days.
     value = (error.headers or {}).get("Retry-After", "")
-    return float(value) if value.isascii() and value.isdigit() else None
+    return min(float(value), _LONGEST_RETRY_AFTER_SECONDS) if value.isascii() and value.isdigit() else None
 
 
 def cause(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
 
 from receiver.journal.schema import deliveries, jobs, journal, keys, pushes, revivals, transitions
 
@@ -24,14 +24,28 @@ _FRESH_JOB = (
     " AND length(guid) <= 128 AND length(repository) <= 512 AND length(ref) <= 1000 AND length(head_sha) <= 64"
     " AND length(run_name) <= 63 AND length(trigger) <= 64"
 )
-_FRESH_TRANSITION = "from_state = '' AND to_state = 'waiting'"
+_FRESH_TRANSITION = (
+    "from_state = '' AND to_state = 'waiting' AND octet_length(job_key) = 32 AND length(reason) <= 128"
+    " AND at BETWEEN 0 AND 1e11"
+)
+# The worker takes many of these at once.
+_FRESH_REVIVAL = "octet_length(job_key) = 32 AND length(guid) <= 128"
+
+
+def _insert(table: Table) -> str:
+    """The right to insert rows that are numbered by the database: a number of one's own choice could be one that is too large
+    for the worker, or the next of the worker's own rows.
+    """
+    return f"INSERT ({', '.join(column.name for column in table.c if column.name != 'id')})"
+
+
 _SERVE = {
-    deliveries: "INSERT",
-    pushes: "INSERT, SELECT (push_key)",  # never a payload: some are of private repositories
-    keys: "INSERT, SELECT (key, push_key)",
-    jobs: "INSERT, SELECT (job_key, state, run_name)",
-    transitions: "INSERT",
-    revivals: "INSERT",
+    deliveries: _insert(deliveries),
+    pushes: f"{_insert(pushes)}, SELECT (push_key)",  # never a payload: some are of private repositories
+    keys: f"{_insert(keys)}, SELECT (key, push_key)",
+    jobs: f"{_insert(jobs)}, SELECT (job_key, state, run_name)",
+    transitions: _insert(transitions),
+    revivals: _insert(revivals),
     journal: "SELECT",
 }
 _WORK = {
@@ -70,7 +84,7 @@ def _statements(*, serve: str, work: str) -> Iterator[str]:
             yield f"GRANT {allowed} ON {table.name} TO {role}"
             if "id" in table.c and "INSERT" in allowed:
                 yield f"GRANT USAGE ON SEQUENCE {table.name}_id_seq TO {role}"
-    for table, fresh in ((jobs, _FRESH_JOB), (transitions, _FRESH_TRANSITION)):
+    for table, fresh in ((jobs, _FRESH_JOB), (transitions, _FRESH_TRANSITION), (revivals, _FRESH_REVIVAL)):
         yield f"ALTER TABLE {table.name} ENABLE ROW LEVEL SECURITY"
         rules = (
             "FOR SELECT USING (true)",

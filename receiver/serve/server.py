@@ -239,8 +239,8 @@ class Application(Protocol):
 
 async def serve(
     front: Application, *, host: str, port: int, shutdown_seconds: float, ready: Callable[[], None]
-) -> None:
-    """Serve until SIGTERM or SIGINT; then take no new connections, finish what was begun, and return.
+) -> float:
+    """Serve until SIGTERM or SIGINT; then take no new connections, finish what was begun, and return when (monotonic) it came.
 
     A second signal, or `shutdown_seconds`, ends it at once.
     """
@@ -263,11 +263,13 @@ async def serve(
     )
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
+    stopped_at: list[float] = []
 
     def stop() -> None:
         if stopping.is_set():
             os._exit(1)
         stopping.set()
+        stopped_at.append(time.monotonic())
         server.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -283,3 +285,4 @@ async def serve(
     await asyncio.wait({serving}, timeout=shutdown_seconds)
     if not serving.done():
         _log.warning("stopped with requests unanswered", extra={"active": front.active})
+    return stopped_at[0]

@@ -79,7 +79,7 @@ class WorkSettings(_Section, frozen=True):
         Seconds, Meta(description="in seconds; how often all runs are listed, for what the watch missed")
     ] = 30.0
     give_up_days: Annotated[Days, Meta(description="in days; a job that could not start for so long is dead")] = 3.0
-    prune_seconds: Annotated[Seconds, Meta(description="in seconds; how often the journal is pruned")] = 600.0
+    prune_seconds: Annotated[Seconds, Meta(description="in seconds; how often the journal is pruned")] = 60.0
     shutdown_seconds: Annotated[
         Seconds, Meta(description="in seconds; time to finish creations that have begun, after SIGTERM")
     ] = 8.0

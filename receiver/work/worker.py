@@ -150,7 +150,8 @@ class Worker:
             except Exception:  # noqa: BLE001 - whatever it was, the next time has to come
                 _log.exception("journal not pruned")
             else:
-                _log.info("journal pruned", extra={"deliveries": removed})
+                # Each minute there is mostly nothing to tell.
+                _log.log(logging.INFO if removed else logging.DEBUG, "journal pruned", extra={"deliveries": removed})
 
     def _renew_forever(self) -> None:
         while not self._stopping.wait(self._parts.settings.lease_seconds / _RENEWALS):

@@ -10,12 +10,14 @@ from psycopg import errors
 from sqlalchemy import Table
 
 from receiver.journal.guard import check_objects
+from receiver.journal.jobs import Jobs
 from receiver.journal.migrate import migrate
 from receiver.journal.roles import Roles
 from receiver.journal.schema import deliveries, jobs, journal, keys, pushes, revivals, transitions
 from tests.support.journals import NOW, delivery, rows, take
 from tests.support.postgres import OWNER, SERVE, WORK, Database, PostgreSQL
 
+KEY = bytes(32)
 TABLES = (deliveries, pushes, keys, jobs, transitions, revivals, journal)
 DDL = (
     "CREATE TABLE planted (a int)",
@@ -63,9 +65,9 @@ def test_neither_planes_role_may_change_the_schema_or_become_another(
     database: Database, role: str, statement: str
 ) -> None:
     with database.connection(role) as connection:
-        # PostgreSQL does nothing for a GRANT of what one does not have, and warns.
+        # PostgreSQL refuses a GRANT to whom has no right to all of a table; for others it does nothing, and warns.
         if statement.startswith("GRANT"):
-            connection.execute(statement)
+            refused(connection, statement)
             statement = "UPDATE jobs SET state = state" if role == SERVE else "TRUNCATE jobs"
         assert refused(connection, statement)
 
@@ -137,11 +139,40 @@ def test_the_public_planes_role_can_bring_no_job_but_a_fresh_one(database: Datab
 
 
 def test_the_public_planes_role_can_log_no_change_of_a_state(database: Database) -> None:
-    statement = "INSERT INTO transitions (job_key, at, from_state, to_state, reason) VALUES ('', 0, %s, %s, '')"
+    statement = "INSERT INTO transitions (job_key, at, from_state, to_state, reason) VALUES (%s, %s, %s, %s, %s)"
     with database.connection(SERVE) as connection:
-        assert refused(connection, statement, ["waiting", "started"])
-        assert refused(connection, statement, ["", "finished"])
-        assert not refused(connection, statement, ["", "waiting"])
+        assert refused(connection, statement, [KEY, 0, "waiting", "started", ""])
+        assert refused(connection, statement, [KEY, 0, "", "finished", ""])
+        assert refused(connection, statement, [b"no digest", 0, "", "waiting", ""])
+        assert refused(connection, statement, [KEY, float("nan"), "", "waiting", ""])
+        assert refused(connection, statement, [KEY, 0, "", "waiting", "r" * 10**6])
+        assert not refused(connection, statement, [KEY, 0, "", "waiting", ""])
+
+
+def test_the_public_planes_role_can_ask_for_revivals_that_fit_into_the_workers_memory_alone(database: Database) -> None:
+    statement = "INSERT INTO revivals (job_key, guid, asked_at) VALUES (%s, %s, 0)"
+    with database.connection(SERVE) as connection:
+        assert refused(connection, statement, [b"k" * 10**6, "guid"])
+        assert refused(connection, statement, [KEY, "g" * 10**6])
+        assert not refused(connection, statement, [KEY, "guid"])
+    with database.engine(WORK) as engine:
+        assert Jobs(engine).claim(now=NOW, limit=1, lease_seconds=1) == []
+        assert rows(engine, revivals) == []
+
+
+NUMBERED = [table for table in TABLES if "id" in table.c]
+
+
+@pytest.mark.parametrize("table", NUMBERED, ids=lambda table: table.name)
+def test_the_public_planes_role_can_number_no_row(database: Database, table: Table) -> None:
+    # One too large for the worker, or one that the sequence is about to give to the worker itself.
+    columns = [column for column in table.c if not column.nullable]
+    names = ", ".join(column.name for column in columns)
+    with database.connection(SERVE) as connection:
+        for number in (2**63 - 1, 1):
+            values = ", ".join(str(number) if column.name == "id" else "DEFAULT" for column in columns)
+            assert refused(connection, f"INSERT INTO {table.name} ({names}) VALUES ({values})")  # noqa: S608 - our names
+        assert refused(connection, f"SELECT setval('{table.name}_id_seq', 9000000000000000000)")  # noqa: S608 - as above
 
 
 def test_a_job_needs_its_push(database: Database) -> None:

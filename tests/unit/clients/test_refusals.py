@@ -65,10 +65,19 @@ def test_a_refusal_is_sorted_by_what_the_caller_does_next(
 
 
 @pytest.mark.parametrize(
-    ("value", "seconds"), [("20", 20.0), ("0", 0.0), ("soon", None), ("-1", None), ("1.5", None), ("\u0663", None)]
+    ("value", "seconds"), 
+    [
+        ("20", 20.0),
+        ("0", 0.0),
+        ("99999999999", 3_600.0),
+        ("soon", None),
+        ("-1", None),
+        ("1.5", None),
+        ("\u0663", None),
+    ],
 )
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_retry_after_in_seconds_is_heeded_and_anything_else_is_none(
+def test_a_retry_after_in_seconds_is_heeded_for_up_to_an_hour_and_anything_else_is_none(
     status: int, value: str, seconds: float | None
 ) -> None:
     error = refusal(status, said("later"), Retry_After=value)

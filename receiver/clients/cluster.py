@@ -281,7 +281,7 @@ def _essence(found: dict[str, Any]) -> dict[str, Any]:
     metadata["annotations"] = {KEY: annotations[KEY]} if KEY in annotations else {}
     status = found.get("status")
     if isinstance(status, dict):
-        status = {name: status.get(name) for name in ("conditions", "childReferences")}
+        status = {name: status.get(name) for name in ("conditions", "childReferences", "results")}
     return {"metadata": metadata, "status": status}
 
 

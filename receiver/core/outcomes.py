@@ -11,6 +11,9 @@ from typing import Any
 
 SUCCEEDED, FAILED, DELETED = "succeeded", "failed", "deleted"
 _LONGEST_MESSAGE = 1_000
+_LONGEST_PROBLEM = 300
+_PROBLEM = "problem"
+"""A task's result that says what was wrong besides the tests (k8s/striv/tasks): which database did not answer, for instance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +40,29 @@ def read_outcome(run: dict[str, Any]) -> Outcome | None:
 
 
 def failed_task(taskruns: Iterable[dict[str, Any]]) -> str | None:
-    """Return `task (reason)` of the first TaskRun that failed and whose failure counted; None when none did."""
+    """Return `task (reason)` of the first TaskRun that failed and whose failure counted; None when none did.
+
+    What its result `problem` says follows the reason. Pushed code can have written that: it is shown, and decides nothing.
+    """
     failures = []
     for taskrun in taskruns:
         condition = _succeeded(taskrun)
         if condition.get("status") == "False" and condition.get("reason") != "FailureIgnored":
             labels = taskrun.get("metadata", {}).get("labels") or {}
             name = labels.get("tekton.dev/pipelineTask") or taskrun.get("metadata", {}).get("name", "?")
-            failures.append(
-                (str(condition.get("lastTransitionTime", "")), f"{name} ({condition.get('reason') or 'Failed'})")
-            )
+            reason = ": ".join(filter(None, (condition.get("reason") or "Failed", _problem(taskrun))))
+            failures.append((str(condition.get("lastTransitionTime", "")), f"{name} ({reason})"))
     return min(failures)[1] if failures else None
+
+
+def _problem(taskrun: dict[str, Any]) -> str:
+    results = taskrun["status"].get("results")
+    values = (
+        each.get("value")
+        for each in (results if isinstance(results, list) else ())
+        if isinstance(each, dict) and each.get("name") == _PROBLEM
+    )
+    return next((" ".join(value.split())[:_LONGEST_PROBLEM] for value in values if isinstance(value, str)), "")
 
 
 def _succeeded(run: dict[str, Any]) -> dict[str, Any]:

@@ -33,8 +33,9 @@ _FRESH_REVIVAL = "octet_length(job_key) = 32 AND length(guid) <= 128"
 
 
 def _insert(table: Table) -> str:
-    """The right to insert rows that are numbered by the database: a number of one's own choice could be one that is too large
-    for the worker, or the next of the worker's own rows.
+    """Return the right to insert rows that the database numbers.
+
+    A number of one's own choice could be one that is too large for the worker, or the next of the worker's own rows.
     """
     return f"INSERT ({', '.join(column.name for column in table.c if column.name != 'id')})"
 

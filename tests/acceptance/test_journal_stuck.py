@@ -155,34 +155,35 @@ def unreachable_cluster(folder: Path) -> Path:
     return file
 
 
-def test_sigterm_ends_both_planes_in_time_though_postgresql_is_silent(postgresql: PostgreSQL, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("plane", "role"), [("serve", SERVE), ("work", WORK)])
+def test_sigterm_ends_a_plane_in_time_though_postgresql_is_silent(
+    plane: str, role: str, postgresql: PostgreSQL, tmp_path: Path
+) -> None:
     with postgresql.database() as database, Proxy(postgresql.port) as proxy:
-        for plane, role in (("serve", SERVE), ("work", WORK)):
-            # Two hosts that are silent both: the time-outs for connecting apply to each.
-            url = database.url(role).set(host=None, port=None, query={"host": (f"127.0.0.1:{proxy.port}",) * 2})
-            planes = Planes.prepare(
-                tmp_path / plane,
-                kubeconfig=unreachable_cluster(tmp_path),
-                namespace="none",
-                changes={"journal": {"url": url.render_as_string(hide_password=False)}},
-            )
-            planes.has_journal = True
-            planes.start(plane)
-            held = proxy.held
-            proxy.poison(Toxic(holds=True))
-            sender = threading.Thread(target=lambda: send_at_once(planes.port, deliveries([new_push("held")])))
-            if plane == "serve":
-                sender.start()
-            wait_until(lambda: proxy.held > held, what=f"{plane} to wait for the journal", seconds=20)
-            began = time.monotonic()
-            planes.signal(plane, signal.SIGTERM)
-            assert planes.processes.pop(plane).wait(20) == 0, planes.log(plane)[-3000:]
-            took = time.monotonic() - began
-            print(f"\n{plane}: {took:.1f} s")  # noqa: T201 - for whoever reads the run
-            assert took < GITHUB_SECONDS
-            if plane == "serve":
-                sender.join()
-            proxy.heal()
+        # Two hosts that are silent both: the time-outs for connecting apply to each.
+        url = database.url(role).set(host=None, port=None, query={"host": (f"127.0.0.1:{proxy.port}",) * 2})
+        planes = Planes.prepare(
+            tmp_path / plane,
+            kubeconfig=unreachable_cluster(tmp_path),
+            namespace="none",
+            changes={"journal": {"url": url.render_as_string(hide_password=False)}},
+        )
+        planes.has_journal = True
+        planes.start(plane)
+        held = proxy.held
+        proxy.poison(Toxic(holds=True))
+        sender = threading.Thread(target=lambda: send_at_once(planes.port, deliveries([new_push("held")])))
+        if plane == "serve":
+            sender.start()
+        wait_until(lambda: proxy.held > held, what=f"{plane} to wait for the journal", seconds=20)
+        began = time.monotonic()
+        planes.signal(plane, signal.SIGTERM)
+        assert planes.processes.pop(plane).wait(20) == 0, planes.log(plane)[-3000:]
+        took = time.monotonic() - began
+        print(f"\n{plane}: {took:.1f} s")  # noqa: T201 - for whoever reads the run
+        assert took < GITHUB_SECONDS
+        if plane == "serve":
+            sender.join()
 
 
 def ready(planes: Planes) -> int:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.support.admission import OTHER_UID, UID, databases, dependents, dry_run, job
-from tests.e2e.support.cluster import ApiError, Cluster, Object
+from tests.e2e.support.admission import OTHER_UID, UID, databases, dependents, dry_run, job, wait_until_in_force
+from tests.e2e.support.cluster import ApiError, Cluster, Object, eventually
 from tests.e2e.support.refusals import SECRET_REF, TOKEN, Change, changed, refusal
 from tests.e2e.support.runs import BATCH, CORE, NETWORKING, TEKTON
 from tests.e2e.support.work import NAMESPACE
@@ -77,6 +77,8 @@ HOSTILE_JOBS: dict[str, Change] = {
         apiVersion="v1", kind="Namespace"
     ),
     "a finalizer": lambda j: j["metadata"].update(finalizers=["example.com/stay"]),
+    "a finalizer that orphans": lambda j: j["metadata"].update(finalizers=["orphan"]),
+    "a finalizer on the pod": lambda j: j["spec"]["template"]["metadata"].update(finalizers=["example.com/stay"]),
     "another name": lambda j: j["metadata"].update(name="mysql"),
     "the labels of a task": lambda j: j["spec"]["template"]["metadata"]["labels"].update(
         {"tekton.dev/pipelineTask": "checkout"}
@@ -102,6 +104,43 @@ def test_the_deployer_may_not_create_a_job_with(variant: str, cluster: Cluster, 
     refused = refusal(deployer, f"{BATCH}/jobs", body)
 
     assert "striv-ci-database-jobs" in refused.message, refused
+
+
+@pytest.mark.parametrize("how", [{"propagationPolicy": "Orphan"}, {"orphanDependents": "true"}], ids=str)
+def test_the_deployer_may_not_leave_behind_what_belongs_to_a_job(how: dict[str, str], deployer: Cluster) -> None:
+    path = f"{BATCH}/jobs/mysql-{UID}"
+    created = deployer.call("POST", f"{BATCH}/jobs", job(deployer, "mysql"))
+    try:
+        with pytest.raises(ApiError, match="striv-ci-database-deletions"):
+            deployer.call("DELETE", path, query={**how, "dryRun": "All"})
+        assert deployer.call("GET", path)["metadata"]["uid"] == created["metadata"]["uid"]
+    finally:
+        deployer.call("DELETE", path, query={"propagationPolicy": "Background"})
+
+
+@pytest.mark.parametrize("missing", ["mysql", "postgres"])
+def test_the_deployer_may_create_no_job_at_all_while_a_template_is_missing(
+    missing: str, cluster: Cluster, deployer: Cluster
+) -> None:
+    bodies = {kind: job(cluster, kind) for kind in ("mysql", "postgres")}
+    hostile = changed(bodies[missing], HOSTILE_JOBS["another image"])
+    template = cluster.call("GET", f"{BATCH}/cronjobs/{missing}")
+
+    def refused() -> bool:
+        try:
+            dry_run(deployer, f"{BATCH}/jobs", hostile)
+        except ApiError as error:
+            return "no params found" in error.message
+        return False
+
+    cluster.call("DELETE", f"{BATCH}/cronjobs/{missing}")
+    try:
+        eventually(refused, what="the policy misses the template", seconds=30)
+    finally:
+        kept = {name: template["metadata"][name] for name in ("name", "namespace", "labels")}
+        cluster.call("POST", f"{BATCH}/cronjobs", {**template, "metadata": kept})
+        wait_until_in_force(cluster)
+    dry_run(deployer, f"{BATCH}/jobs", bodies[missing])
 
 
 def test_the_deployer_may_not_give_a_job_another_databases_content(cluster: Cluster, deployer: Cluster) -> None:

@@ -7,6 +7,8 @@ import pytest
 
 from tests.e2e.support.admission import dry_run, run_body
 from tests.e2e.support.cluster import ApiError, eventually, kubectl
+from tests.e2e.support.hostile_runs import HOSTILE_RUNS
+from tests.e2e.support.refusals import changed, refusal
 from tests.e2e.support.runs import TEKTON
 from tests.e2e_receiver.installation import NAMESPACE, Installation
 from tests.e2e_receiver.rotation import rotate
@@ -84,12 +86,11 @@ def test_the_worker_proves_its_rights_and_templates(installation: Installation) 
 
 def test_the_worker_may_create_the_runs_of_its_templates_and_nothing_else(installation: Installation) -> None:
     worker = installation.cluster.as_service_account(NAMESPACE, "receiver")
-    hostile = run_body()
-    hostile["spec"]["taskRunTemplate"]["serviceAccountName"] = "default"
 
     dry_run(worker, f"{TEKTON}/pipelineruns", run_body())
-    with pytest.raises(ApiError, match="striv-ci-pipelineruns"):
-        dry_run(worker, f"{TEKTON}/pipelineruns", hostile)
+    for variant, change in HOSTILE_RUNS.items():
+        refused = refusal(worker, f"{TEKTON}/pipelineruns", changed(run_body(), change))
+        assert "striv-ci-pipelineruns" in refused.message, variant
     with pytest.raises(ApiError, match=r'^403 .*cannot create resource "taskruns"'):
         dry_run(worker, f"{TEKTON}/taskruns", {"apiVersion": "tekton.dev/v1", "kind": "TaskRun"})
 

@@ -22,11 +22,14 @@ import sys
 import time
 from pathlib import Path
 
-FORMAT = "2"
+FORMAT = "3"
 KEEP_ARCHIVES = 2
 ABANDONED_SECONDS = 3600
 END_BYTES = 1024
 CONSTRAINTS = "/striv/constraints/constraints.txt"
+NPM_FILES = ("package.json", "package-lock.json", "npm-shrinkwrap.json", ".npmrc")
+# Those behind the requirements are read when these name the commit itself.
+PIP_FILES = ("requirements.txt", "requirements-dev.txt", "setup.py", "setup.cfg", "pyproject.toml")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +48,8 @@ class Kind:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("node_modules", "source", ("source/package.json", "source/package-lock.json", "source/.npmrc"), False),
-        Kind("venv", ".", ("source/requirements.txt", "source/requirements-dev.txt", CONSTRAINTS), True),
+        Kind("node_modules", "source", tuple(f"source/{name}" for name in NPM_FILES), False),
+        Kind("venv", ".", (*(f"source/{name}" for name in PIP_FILES), CONSTRAINTS), True),
     )
 }
 

@@ -65,7 +65,7 @@ def test_a_refusal_is_sorted_by_what_the_caller_does_next(
 
 
 @pytest.mark.parametrize(
-    ("value", "seconds"), 
+    ("value", "seconds"),
     [
         ("20", 20.0),
         ("0", 0.0),

@@ -53,6 +53,27 @@ def test_the_failed_task_is_the_first_that_failed_and_whose_failure_counted() ->
     assert failed_task(found[2:]) is None
 
 
+def with_results(results: Any) -> dict[str, Any]:
+    failed = taskrun("test-backend", "False", "StepFailed", "2026-10-01T12:01:00Z")
+    failed["status"]["results"] = results
+    return failed
+
+
+def test_what_a_task_itself_says_was_wrong_follows_the_reason_within_bounds() -> None:
+    gone = {"name": "problem", "type": "string", "value": "mysql is\n gone"}
+    assert failed_task([with_results([{"name": "other", "value": "x"}, gone])]) == (
+        "test-backend (StepFailed: mysql is gone)"
+    )
+    long = failed_task([with_results([{"name": "problem", "value": "x" * 5_000}])])
+    assert long is not None
+    assert len(long) < 350
+
+
+@pytest.mark.parametrize("odd", [None, "text", {"name": "problem"}, ["text"], [{"name": "problem", "value": ["list"]}]])
+def test_odd_results_say_nothing(odd: Any) -> None:
+    assert failed_task([with_results(odd)]) == "test-backend (StepFailed)"
+
+
 def test_a_taskrun_without_labels_goes_by_its_name() -> None:
     bare = {"metadata": {"name": "run-x"}, "status": {"conditions": [{"type": "Succeeded", "status": "False"}]}}
     assert failed_task([bare]) == "run-x (Failed)"

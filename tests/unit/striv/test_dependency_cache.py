@@ -122,7 +122,7 @@ def test_a_run_never_takes_from_another_branch(tmp_path: Path) -> None:
         assert run.installed is None
 
 
-@pytest.mark.parametrize("file", [LOCK, ".npmrc"])
+@pytest.mark.parametrize("file", [LOCK, "package.json", "npm-shrinkwrap.json", ".npmrc"])
 def test_a_change_of_any_key_file_is_a_miss(file: str, tmp_path: Path) -> None:
     fill(tmp_path / "first", tmp_path / "scopes", own="branch-a")
     run = Run(tmp_path / "second", tmp_path / "scopes", own="branch-a")
@@ -143,6 +143,18 @@ def test_an_empty_key_file_is_not_the_same_as_none(tmp_path: Path) -> None:
     run.restore()
 
     assert not run.restored
+
+
+def test_what_the_commit_itself_needs_in_python_is_part_of_the_key() -> None:
+    files = {Path(file).name for file in cache.KINDS["venv"].key_files}
+    assert files >= {
+        "requirements.txt",
+        "requirements-dev.txt",
+        "setup.py",
+        "setup.cfg",
+        "pyproject.toml",
+        "constraints.txt",
+    }
 
 
 def test_the_week_is_part_of_the_key_of_requirements_without_versions() -> None:

@@ -47,6 +47,7 @@ def copy_checkout(folder: Path) -> None:
 def write_overlay(folder: Path, *, overlay: str, image: str) -> None:
     """Write k8s/overlays/mine, which installs another overlay with an image, at a port of the node."""
     name, _, tag = image.rpartition(":")
+    service = {"target": {"kind": "Service", "name": "receiver"}, "patch": yaml.safe_dump(_PORT)}
     mine = folder / "k8s" / "overlays" / "mine"
     mine.mkdir(exist_ok=True)
     _write(
@@ -54,7 +55,8 @@ def write_overlay(folder: Path, *, overlay: str, image: str) -> None:
         {
             "resources": [f"../{overlay}"],
             "images": [{"name": "striv-receiver", "newName": name, "newTag": tag}],
-            "patches": [{"target": {"kind": "Service", "name": "receiver"}, "patch": yaml.safe_dump(_PORT)}],
+            # The overlay `local` is to open it by itself.
+            "patches": [] if overlay == "local" else [service],
         },
     )
 

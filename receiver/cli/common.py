@@ -70,5 +70,8 @@ def printable(text: str) -> str:
 
 
 def shown_time(seconds: float | None) -> str:
-    """Return a time as ISO 8601 in UTC, to the second; `-` for none."""
-    return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Return a time as ISO 8601 in UTC, to the second; `-` for none, and for what is no time: a row can be forged."""
+    try:
+        return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return "-"

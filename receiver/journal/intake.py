@@ -22,6 +22,7 @@ from receiver.journal.engine import writing
 from receiver.journal.schema import (
     DEAD,
     IN_FLIGHT,
+    LONGEST_DETAIL,
     WAITING,
     WEBHOOK,
     deliveries,
@@ -269,7 +270,7 @@ def _delivery_row(delivery: NewDelivery, result: str, reason: str, push_key: byt
         "received_at": delivery.received_at,
         "result": result,
         "reason": reason,
-        "detail": delivery.detail,
+        "detail": delivery.detail[:LONGEST_DETAIL],
         "repository": push.repository if push else delivery.repository,
         "ref": push.ref if push else "",
         "head_sha": push.head_sha if push else "",

@@ -125,6 +125,10 @@ def _long_logs(engine: Engine) -> list[bytes]:
 def _shorten_log(connection: Connection, job_key: bytes) -> None:
     """Keep the begin and the end of a job's log: whoever redelivers something dead again and again makes it grow."""
     own = transitions.c.job_key == job_key
+    born = own & (transitions.c.from_state == "")
+    first_birth = select(func.min(transitions.c.id)).where(born).scalar_subquery()
+    # A job begins once. More beginnings the public plane alone could plant, so that the rest would have to give way.
+    connection.execute(delete(transitions).where(born, transitions.c.id > first_birth))
     newest = select(transitions.c.id).where(own).order_by(transitions.c.id.desc())
     last = newest.offset(_LONGEST_LOG - 1).limit(1).scalar_subquery()
     first = select(func.min(transitions.c.id)).where(own).scalar_subquery()

@@ -10,7 +10,17 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Table
 
-from receiver.journal.schema import deliveries, jobs, journal, keys, pushes, revivals, transitions
+from receiver.journal.schema import (
+    LONGEST_DETAIL,
+    WEBHOOK,
+    deliveries,
+    jobs,
+    journal,
+    keys,
+    pushes,
+    revivals,
+    transitions,
+)
 
 POLICIES = ("receiver_reads", "receiver_serve", "receiver_work")
 """The names of the row security policies that `grant` makes."""
@@ -28,8 +38,20 @@ _FRESH_TRANSITION = (
     "from_state = '' AND to_state = 'waiting' AND octet_length(job_key) = 32 AND length(reason) <= 128"
     " AND at BETWEEN 0 AND 1e11"
 )
-# The worker takes many of these at once.
-_FRESH_REVIVAL = "octet_length(job_key) = 32 AND length(guid) <= 128"
+_FRESH = {
+    deliveries: (
+        f"source = '{WEBHOOK}' AND received_at BETWEEN 0 AND 1e11 AND (push_key IS NULL OR octet_length(push_key) = 32)"
+        " AND length(guid) <= 128 AND length(event) <= 64 AND length(result) <= 64 AND length(reason) <= 128"
+        f" AND length(detail) <= {LONGEST_DETAIL} AND length(repository) <= 512 AND length(ref) <= 1000"
+        " AND length(head_sha) <= 64"
+    ),
+    pushes: "octet_length(push_key) = 32 AND length(guid) <= 128 AND octet_length(body) <= 20000000",
+    keys: "octet_length(key) = 32 AND octet_length(push_key) = 32",
+    jobs: _FRESH_JOB,
+    transitions: _FRESH_TRANSITION,
+    revivals: "octet_length(job_key) = 32 AND length(guid) <= 128",
+}
+"""What a row must be that the public plane brings: new, and small enough to be read by whoever reads many of them at once."""
 
 
 def _insert(table: Table) -> str:
@@ -85,7 +107,7 @@ def _statements(*, serve: str, work: str) -> Iterator[str]:
             yield f"GRANT {allowed} ON {table.name} TO {role}"
             if "id" in table.c and "INSERT" in allowed:
                 yield f"GRANT USAGE ON SEQUENCE {table.name}_id_seq TO {role}"
-    for table, fresh in ((jobs, _FRESH_JOB), (transitions, _FRESH_TRANSITION), (revivals, _FRESH_REVIVAL)):
+    for table, fresh in _FRESH.items():
         yield f"ALTER TABLE {table.name} ENABLE ROW LEVEL SECURITY"
         rules = (
             "FOR SELECT USING (true)",

@@ -33,6 +33,9 @@ DISMISSED = "dismissed"
 
 WEBHOOK, REPLAY = "webhook", "replay"
 
+LONGEST_DETAIL = 2_000
+"""Characters that are kept of what an answer said in words; a path in it can be as long as a payload."""
+
 metadata = MetaData()
 # SQLite numbers rows by itself only in a column that is exactly INTEGER.
 _Id = BigInteger().with_variant(Integer, "sqlite")

@@ -166,13 +166,39 @@ NUMBERED = [table for table in TABLES if "id" in table.c]
 @pytest.mark.parametrize("table", NUMBERED, ids=lambda table: table.name)
 def test_the_public_planes_role_can_number_no_row(database: Database, table: Table) -> None:
     # One too large for the worker, or one that the sequence is about to give to the worker itself.
-    columns = [column for column in table.c if not column.nullable]
-    names = ", ".join(column.name for column in columns)
     with database.connection(SERVE) as connection:
-        for number in (2**63 - 1, 1):
-            values = ", ".join(str(number) if column.name == "id" else "DEFAULT" for column in columns)
-            assert refused(connection, f"INSERT INTO {table.name} ({names}) VALUES ({values})")  # noqa: S608 - our names
+        asked = "SELECT has_column_privilege(%s, %s, 'INSERT')"
+        may = {column.name: connection.execute(asked, [table.name, column.name]).fetchone() for column in table.c}
+        assert [name for name, answer in may.items() if answer != (True,)] == ["id"]
         assert refused(connection, f"SELECT setval('{table.name}_id_seq', 9000000000000000000)")
+
+
+ODD: dict[str, tuple[Table, dict[str, Any]]] = {
+    "a key that is no digest": (keys, {"key": b"k" * 2_000}),
+    "a key of what is no digest": (keys, {"push_key": b"k" * 10**6}),
+    "a push that is no digest": (pushes, {"push_key": b"k" * 2_000}),
+    "a payload that nobody could read": (pushes, {"body": b"b" * 21_000_000}),
+    "a delivery of no time": (deliveries, {"received_at": float("inf")}),
+    "a replay": (deliveries, {"source": "replay"}),
+    "a delivery of no push": (deliveries, {"push_key": b"k" * 10**6}),
+    **{f"a delivery with a huge {name}": (deliveries, {name: "x" * 10**6}) for name in ("guid", "ref", "detail")},
+}
+
+
+@pytest.mark.parametrize(("table", "changes"), ODD.values(), ids=ODD.keys())
+def test_the_public_planes_role_can_bring_nothing_that_others_cannot_read(
+    database: Database, table: Table, changes: dict[str, Any]
+) -> None:
+    with database.engine(SERVE) as engine:
+        take(engine, delivery())
+    with database.engine(WORK) as engine:
+        genuine = dict(rows(engine, table)[0])
+    genuine.pop("id", None)
+    genuine |= {name: KEY for name in ("key", "push_key") if name in genuine}
+    statement = f"INSERT INTO {table.name} ({', '.join(genuine)}) VALUES ({', '.join(['%s'] * len(genuine))})"  # noqa: S608 - our names
+    with database.connection(SERVE) as connection:
+        assert refused(connection, statement, list({**genuine, **changes}.values()))
+        assert not refused(connection, statement, list(genuine.values()))
 
 
 def test_a_job_needs_its_push(database: Database) -> None:

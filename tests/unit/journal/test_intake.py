@@ -63,6 +63,12 @@ def test_an_ignored_push_keeps_what_it_was_about(engine: Engine) -> None:
     assert (row["head_sha"], row["detail"]) == (new.push.head_sha, "no pattern")
 
 
+def test_of_a_detail_that_names_an_endless_path_the_begin_is_kept(engine: Engine) -> None:
+    take(engine, dataclasses.replace(ignored("path-filtered"), detail="d" * 10**6))
+    (row,) = rows(engine, deliveries)
+    assert row["detail"] == "d" * 2_000
+
+
 def test_wanted_jobs_without_their_push_are_a_mistake_of_the_caller(engine: Engine) -> None:
     with pytest.raises(ValueError, match="needs its push"):
         take(engine, dataclasses.replace(delivery(), push=None))

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import Engine
 
 from receiver.journal.changes import StartedJob, died, finished, started
-from receiver.journal.engine import reading
-from receiver.journal.intake import ACCEPTED
+from receiver.journal.engine import reading, writing
+from receiver.journal.intake import ACCEPTED, transition_row
 from receiver.journal.jobs import Jobs
 from receiver.journal.prune import Retention, prune
 from receiver.journal.schema import DEAD, STARTED, WAITING, deliveries, jobs, transitions
@@ -103,6 +103,17 @@ def test_the_log_of_a_job_that_dies_and_is_revived_again_and_again_keeps_its_beg
     assert rows(engine, transitions) == [before[0], *before[-199:]]
     prune(engine, Retention(YEARS, 1_000, YEARS), now=NOW)
     assert count(engine, transitions) == 200
+
+
+def test_beginnings_of_a_job_that_somebody_plants_do_not_push_out_its_log(engine: Engine) -> None:
+    take(engine, delivery())
+    bury(engine)
+    (begun, died_row) = rows(engine, transitions)
+    with writing(engine) as connection:
+        planted = transition_row(begun["job_key"], "", WAITING, "planted", NOW)
+        connection.execute(transitions.insert(), [planted] * 500)
+    prune(engine, Retention(YEARS, 1_000, YEARS), now=NOW)
+    assert rows(engine, transitions) == [begun, died_row]
 
 
 def test_pruning_gets_through_more_than_it_looks_at_in_one_go(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from receiver.core.events import Envelope, Push
 from receiver.core.filters import ChangedFiles
 from receiver.journal.engine import writing
 from receiver.journal.intake import IGNORED, NewDelivery, Receipt, Wanted, new_job_row, transition_row
-from receiver.journal.schema import WAITING, deliveries, jobs, keys, pushes, transitions
+from receiver.journal.schema import WAITING, WEBHOOK, deliveries, jobs, keys, pushes, transitions
 
 _NAME = "probe"
 PROBE = NewDelivery(Envelope(event=_NAME, guid=""), 0.0, _NAME)
@@ -65,12 +65,10 @@ def _try(engine: Engine) -> None:
 
 def _rows() -> dict[Table, dict[str, Any]]:
     key = secrets.token_bytes(32)
-    texts = dict.fromkeys(
-        ("guid", "event", "source", "result", "reason", "detail", "repository", "ref", "head_sha"), ""
-    )
+    texts = dict.fromkeys(("guid", "event", "result", "reason", "detail", "repository", "ref", "head_sha"), "")
     wanted = Wanted(_NAME, f"{_NAME}-")
     return {
-        deliveries: {**texts, "received_at": 0.0, "push_key": key},
+        deliveries: {**texts, "source": WEBHOOK, "received_at": 0.0, "push_key": key},
         pushes: {"push_key": key, "guid": "", "received_at": 0.0, "body_bytes": 0, "body": b""},
         keys: {"key": key, "push_key": key, "keep_from": 0.0},
         jobs: new_job_row(key=key, push_key=key, wanted=wanted, generation=1, push=_NOBODYS, guid="", now=0.0),

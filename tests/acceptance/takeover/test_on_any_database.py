@@ -54,7 +54,8 @@ def test_no_forged_job_runs_another_repository_template_namespace_or_url(attack:
         "nothing": attack.forge(encoded(seeded_push("11")), stored=b""),
         "no JSON": attack.forge(b"\xff\xfe"),
         "a bomb": attack.forge(encoded(seeded_push("12")), stored=bomb),
-        "a huge body": attack.forge(encoded(seeded_push("13")), stored=bytes(32 * 1024 * 1024)),
+        # PostgreSQL lets no larger one in.
+        "a huge body": attack.forge(encoded(seeded_push("13")), stored=bytes(19 * 1024 * 1024)),
     }
     pushed = encoded(seeded_push("false push", pusher={"name": "mallory"}))
     lies: dict[str, Any] = {

@@ -1,6 +1,5 @@
-"""The receiver in a real cluster: what each container holds, what a push by curl does, and what the guide's commands do."""
+"""The receiver in a real cluster: what each container holds and what a push by curl does."""
 
-import re
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +12,6 @@ from tests.e2e.support.runs import TEKTON
 from tests.e2e_receiver.installation import NAMESPACE, Installation
 from tests.e2e_receiver.rotation import rotate
 from tests.e2e_receiver.sender import SENDERS, Sender, new_push
-from tests.support.guide import filled_in, run, step
 from tests.support.signing import new_guid
 
 pytestmark = pytest.mark.e2e_full
@@ -213,72 +211,3 @@ def test_the_private_port_is_not_reachable_by_the_service(installation: Installa
     service = installation.cluster.call("GET", f"/api/v1/namespaces/{NAMESPACE}/services/receiver")
 
     assert [port["targetPort"] for port in service["spec"]["ports"]] == ["http"]
-
-
-def test_the_guide_finds_the_api_server_to_narrow_the_network(installation: Installation) -> None:
-    found = run(step("Narrow the network", 0), folder=installation.folder)
-
-    service = installation.cluster.call("GET", "/api/v1/namespaces/default/services/kubernetes")
-    endpoints = installation.cluster.call("GET", "/api/v1/namespaces/default/endpoints/kubernetes")
-    assert service["spec"]["clusterIP"] in found
-    assert endpoints["subsets"][0]["addresses"][0]["ip"] in found
-
-
-# ---------------------------------------------------------------- payloads by hand
-def test_a_payload_delivered_as_the_guide_says_is_accepted(installation: Installation) -> None:
-    (installation.folder / "push.json").write_bytes(new_push())
-    command = filled_in(step("Replay a payload", 0), {"http://127.0.0.1:8000/webhook": installation.url})
-
-    said = run(command, folder=installation.folder)
-
-    (name,) = re.findall(r'"run": ?"([^"]+)"', said)
-    installation.promised.add(name)
-    assert re.match(r"HTTP/1\.1 202 ", said)
-    assert installation.twins_of(name) == [name]
-
-
-def test_a_push_replayed_as_the_guide_says_gets_a_second_run(installation: Installation) -> None:
-    guid = new_guid()
-    (first,) = installation.deliver(new_push(), guid=guid).runs
-    installation.wait_for_run(first)
-
-    said = run(filled_in(step("Replay a payload", 1), {"72d3162e": guid}), folder=installation.folder)
-
-    (second,) = re.findall(r"^new run (\S+) ", said, re.MULTILINE)
-    installation.promised.add(second)
-    assert second != first
-    installation.wait_for_run(second)
-
-
-# ---------------------------------------------------------------- backup
-def test_a_backup_taken_amid_pushes_brings_the_journal_back_as_it_was(installation: Installation) -> None:
-    earlier, later = new_push(), new_push()
-    (kept,) = installation.deliver(earlier).runs
-    with Sender(installation) as sender:
-        run(step("Back up, restore", 0), folder=installation.folder)
-        sender.wait_accepted(1)
-    assert sender.refused() == []
-    (lost,) = installation.deliver(later).runs
-    installation.wait_for_run(lost)
-    image = installation.pod()["spec"]["containers"][0]["image"]
-
-    run(
-        filled_in(step("Back up, restore", 1), {"registry.example.com/ci/striv-receiver:0.1.0": image}),
-        folder=installation.folder,
-    )
-    installation.wait_for_replicas(1)
-    installation.wait_ready()
-
-    runs = set(installation.outcomes())
-    assert kept in runs
-    assert lost not in runs
-    # The push that the copy does not know is delivered again; its run exists already.
-    assert installation.deliver(earlier).body["result"] == "duplicate"
-    again = installation.deliver(later)
-    assert (again.status, again.body["result"], again.runs) == (202, "accepted", [lost])
-
-    def recognised() -> bool:
-        return bool(installation.outcomes()[lost]["state"] == "started")
-
-    eventually(recognised, what="the run that was there already", seconds=60, every=1)
-    assert installation.twins_of(lost) == [lost]

@@ -1,4 +1,4 @@
-"""The commands of docs/install.md, taken from the document and run as somebody types them."""
+"""The commands of docs/install.md and docs/pipeline.md, taken from the document and run as somebody types them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 from tests.support.documents import ROOT, scripts
 
 GUIDE = ROOT / "docs" / "install.md"
+PIPELINE = ROOT / "docs" / "pipeline.md"
 
 
-def step(heading: str, number: int) -> str:
+def step(heading: str, number: int, document: Path = GUIDE) -> str:
     """Return the commands of a section's block for a shell, counted from 0."""
-    return [script.text for script in scripts(GUIDE) if script.heading == heading][number]
+    return [script.text for script in scripts(document) if script.heading == heading][number]
 
 
 def filled_in(commands: str, values: Mapping[str, str]) -> str:

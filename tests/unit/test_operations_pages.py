@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 
 import click
 import pytest
 import yaml
 
 from receiver.cli.main import receiver
+from tests.support.documents import ROOT
+from tests.support.operations import IN_WORK, NOT_TYPED, PAGES, TEXT, commands
 
-ROOT = Path(__file__).resolve().parents[2]
-TEXT = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
-_PARTS = re.split(r"^## (.+)\n", TEXT, flags=re.MULTILINE)[1:]
-PAGES = dict(zip(_PARTS[::2], _PARTS[1::2], strict=True))
 SOURCE = "\n".join(file.read_text(encoding="utf-8") for file in sorted((ROOT / "receiver").rglob("*.py")))
 MANIFESTS = "\n".join(file.read_text(encoding="utf-8") for file in sorted((ROOT / "k8s").rglob("*.yaml")))
 
@@ -44,11 +41,6 @@ FLAGS = {
     *("--as", "--containers", "--from", "--patch", "--previous", "--raw", "--server-side", "--show-labels", "--since"),
     *("--tail", "--type", "-c", "-k", "-l", "-n", "-o"),
 }
-
-
-def commands(page: str) -> list[str]:
-    """What stands in a page to be typed: its indented lines, but for those of a manifest."""
-    return re.findall(r"^ {4}(\S.*)$", re.sub(r"(?ms)^```.*?^```", "", PAGES[page]), re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", OUTAGES.values(), ids=OUTAGES.keys())
@@ -81,6 +73,15 @@ def test_every_command_in_the_page_exists(page: str) -> None:
             check_receiver(words[1:])
         else:
             assert words[0] in ON_A_NODE, command
+
+
+def test_what_the_tests_do_not_type_stands_in_a_page() -> None:
+    """Everything else is typed into a real cluster, by tests/e2e_receiver/test_documents.py."""
+    assert set(NOT_TYPED) <= {command for page in PAGES for command in commands(page)}
+
+
+def test_the_first_sentence_says_where_the_commands_run() -> None:
+    assert f"`{IN_WORK}…`" in TEXT.partition("## ")[0]
 
 
 def check_kubectl(words: list[str]) -> None:

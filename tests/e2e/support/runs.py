@@ -229,6 +229,13 @@ class Runs:
         """Create a PipelineRun as it is given."""
         query = {"fieldValidation": "Strict"}
         created = (identity or self.cluster).call("POST", f"{TEKTON}/pipelineruns", copy.deepcopy(body), query=query)
+        return self._keep(created)
+
+    def adopt(self, name: str) -> Run:
+        """Take a PipelineRun that somebody else has created for one of ours."""
+        return self._keep(self.cluster.call("GET", f"{TEKTON}/pipelineruns/{name}"))
+
+    def _keep(self, created: Object) -> Run:
         run = Run(self.cluster, created)
         self.started.append(run)
         return run

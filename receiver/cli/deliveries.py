@@ -84,20 +84,26 @@ def retry(context: Context, delivery: str | None, dead: bool, output: str) -> No
 
 @deliveries.command(epilog="Example: receiver deliveries dismiss 72d3162e")
 @click.argument("delivery", required=False)
-@click.option("--dead", is_flag=True, help="All dead jobs, of whatever delivery.")
+@click.option("--dead", is_flag=True, help="All dead jobs, of whatever delivery, but those dead as `tampered`.")
 @output_option
 @click.pass_obj
 def dismiss(context: Context, delivery: str | None, dead: bool, output: str) -> None:
     """Put the dead jobs of one delivery, or of all, aside for good: they were dealt with, or need no run any more."""
     if (delivery is None) != dead:
         raise click.UsageError("give either a DELIVERY or --dead")
-    dismissed = Records(open_journal(context)).dismiss(delivery, now=time.time())
+    records = Records(open_journal(context))
+    dismissed = records.dismiss(delivery, now=time.time())
     if not dismissed and delivery is not None:
         raise PermanentError(
             f"the delivery {delivery} has no dead job; `receiver deliveries show {delivery}` tells its state"
         )
     text = f"{dismissed} dead job{'' if dismissed == 1 else 's'} dismissed"
     click.echo(json.dumps({"dismissed": dismissed}) if output == "json" else text)
+    if dead and (left := records.tampered()):
+        click.echo(
+            f"receiver: {left} left, dead as `tampered`: look into each (docs/operations.md, Tampered), then dismiss its ID",
+            err=True,
+        )
 
 
 @deliveries.command()

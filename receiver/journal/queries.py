@@ -18,6 +18,7 @@ from receiver.journal.schema import (
     DISMISSED,
     FINISHED,
     REPLAY,
+    TAMPERED,
     WAITING,
     deliveries,
     jobs,
@@ -31,6 +32,7 @@ _SHORTEST_ID = 4
 _LONGEST_NUMBER = 19  # digits; one more would not fit the column
 _ATTEMPTS = 4  # each but the first means that somebody else was quicker meanwhile
 _LONGEST_PAYLOAD_BYTES = 32 * 1024 * 1024  # twice what journal.max_stored_body_bytes can be set to
+_IS_TAMPERED = func.coalesce(jobs.c.reason, "") == TAMPERED
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,17 +134,25 @@ class Records:
         """Call the dead jobs of one delivery, or all dead jobs (None), finished for good; return how many there were.
 
         Why each had died stays with it. A redelivery of its push starts nothing any more, as with whatever is done.
+        Of all, those are left that died because they were tampered with: evidence is put aside one by one.
         """
         done = {"state": FINISHED, "result": DISMISSED, "finished_at": now}
         with writing(self._engine) as connection:
             dismissed = 0
-            for row in connection.execute(_dead(connection, wanted)).all():
+            which = _dead(connection, wanted)
+            for row in connection.execute(which if wanted is not None else which.where(~_IS_TAMPERED)).all():
                 still = (jobs.c.id == row.id) & (jobs.c.state == DEAD)
                 if connection.execute(update(jobs).where(still).values(done)).rowcount == 1:
                     log = transition_row(bytes(row.job_key), DEAD, FINISHED, "dismissed by hand", now)
                     connection.execute(transitions.insert().values(log))
                     dismissed += 1
         return dismissed
+
+    def tampered(self) -> int:
+        """Return how many jobs are dead because they were tampered with."""
+        with reading(self._engine) as connection:
+            found = select(func.count()).select_from(jobs).where(jobs.c.state == DEAD, _IS_TAMPERED)
+            return int(connection.execute(found).scalar() or 0)
 
     def replay(self, wanted: str, push: Push, again: list[Wanted], *, now: float) -> list[JobRecord]:
         """Ask for new runs of an old push, one for each trigger, and record that; return the new jobs."""

@@ -30,6 +30,8 @@ IN_FLIGHT = (WAITING, STARTED)
 
 DISMISSED = "dismissed"
 """The result of a job that was dead, and that a person has dealt with otherwise."""
+TAMPERED = "tampered"
+"""The reason of a job that is dead because it is not what the receiver stores."""
 
 WEBHOOK, REPLAY = "webhook", "replay"
 

@@ -17,6 +17,7 @@ from receiver.errors import OutageError, PermanentError, ReceiverError, Rejected
 from receiver.journal import changes
 from receiver.journal.changes import Change, Job
 from receiver.journal.jobs import Jobs
+from receiver.journal.schema import TAMPERED
 from receiver.work.availability import Availability
 from receiver.work.facts import facts_of
 from receiver.work.manifests import manifest_of
@@ -66,7 +67,7 @@ class Attempts:
         except RejectedError as error:
             return self._dead(job, error.reason, error.detail)
         except TamperedError as error:
-            return self._dead(job, "tampered", str(error))
+            return self._dead(job, TAMPERED, str(error))
         except PermanentError as error:
             return self._dead(job, "refused", str(error))
         since = self._availability.moment()

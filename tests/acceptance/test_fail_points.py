@@ -17,6 +17,7 @@ from tests.support.fail_points import (
     EXIT_CODE,
     FOUND,
     POSTPONED,
+    PRUNED,
     REFUSED,
     RENEWED,
     REVIVED,
@@ -256,4 +257,28 @@ def test_a_death_while_an_outcome_is_set_right_leaves_that_to_the_next_worker(pl
     wait_until(lambda: jobs_of(planes, pushes)[0]["result"] == "failed", what="the truth", seconds=60, every=0.1)
     (again,) = jobs_of(planes, pushes)
     assert (again["run_uid"], again["message"]) == (job["run_uid"], job["message"])
+    assert integrity(planes) == "ok"
+
+
+@pytest.mark.parametrize("point", PRUNED)
+def test_a_death_while_the_journal_is_pruned_forgets_no_key_so_that_nothing_runs_again(
+    control_plane: ControlPlane, namespace: str, planes: Planes, point: str
+) -> None:
+    pushes = pushed_to(planes)
+    planes.start("work")
+    wait_until(lambda: all_are(planes, pushes, "finished"), what="all outcomes", seconds=60, every=0.1)
+    planes.kill("work")
+    at_once = {"RECEIVER__JOURNAL__KEEP_COUNT": "1", "RECEIVER__WORK__PRUNE_SECONDS": "1"}
+    planes.launch("work", environment=at_once, through=through(point))
+    wait_death(planes, "work")
+    assert integrity(planes) == "ok"
+    planes.start("work", environment=at_once)
+    # The newest delivery is kept, and what it speaks of.
+    wait_until(lambda: len(jobs_of(planes, pushes)) <= 1, what="the others to be forgotten", every=0.1)
+    planes.kill("work")
+    names = names_of(pushes)
+    assert [send(planes, pushed) in STORED for pushed in pushes] == [True] * PUSHES
+    waiting = [job for job in job_rows(planes) if job["state"] == "waiting"]
+    assert waiting == []
+    assert {run["metadata"]["name"] for run in runs(control_plane.api, namespace)} >= names
     assert integrity(planes) == "ok"

@@ -30,6 +30,11 @@ def kubectl(plane: ControlPlane, *arguments: str, stdin: str | None = None) -> s
     )
 
 
+def path_with_kubectl(plane: ControlPlane) -> str:
+    """Return a PATH on which the control plane's kubectl comes first."""
+    return f"{plane.programs['kubectl'].parent}{os.pathsep}{os.environ['PATH']}"
+
+
 def build(plane: ControlPlane, folder: Path) -> list[Object]:
     """Return the objects that `kubectl kustomize` makes of a folder."""
     result = kubectl(plane, "kustomize", str(folder))

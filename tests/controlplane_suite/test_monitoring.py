@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import yaml
 
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.monitoring import Tools
-from tests.controlplane_suite.deployed import kubectl
+from tests.controlplane_suite.deployed import kubectl, path_with_kubectl
 from tests.support import monitoring
 from tests.support.documents import ROOT, snippets
 from tests.support.guide import run, step
@@ -102,8 +101,7 @@ def test_the_api_server_accepts_all_of_it_strictly_and_without_a_warning(with_cr
 
 def test_the_documents_tell_how_to_install_all_of_it_and_how_to_remove_it(with_crds: ControlPlane) -> None:
     (install,) = [code for code in snippets(OPERATIONS) if code.startswith("kubectl ") and "k8s/monitoring" in code]
-    kubectl_first = f"{with_crds.programs['kubectl'].parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**with_crds.environment, "PATH": kubectl_first}
+    environment = {**with_crds.environment, "PATH": path_with_kubectl(with_crds)}
 
     def ours() -> list[str]:
         kinds = "podmonitors,prometheusrules,configmaps"

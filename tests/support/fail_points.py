@@ -21,6 +21,7 @@ from sqlalchemy import select
 from receiver.cli.main import receiver
 from receiver.clients.cluster import Cluster
 from receiver.journal import jobs as jobs_module
+from receiver.journal import prune as prune_module
 from receiver.journal.changes import IN_DOUBT, Change
 from receiver.journal.intake import Intake, NewDelivery, _Plan
 from receiver.journal.jobs import Jobs
@@ -154,7 +155,15 @@ STOPPING = {
     "leases given back": Point(Jobs, "release", after=True),
 }
 """Passed after SIGTERM; the leases only with jobs in hand."""
-POINTS = SERVE | WORK | FOUND | REVIVED | SALTED | RENEWED | CORRECTED | REFUSED | POSTPONED | STOPPING
+PRUNED = {
+    "deliveries forgotten, before the commit": Point(prune_module, "writing", after=True),
+    "deliveries forgotten": Point(prune_module, "_jobs_to_forget"),
+    "jobs forgotten, before the commit": Point(prune_module, "_forget_jobs", after=True),
+    "jobs forgotten": Point(prune_module, "_long_logs"),
+    "keys looked through, before the commit": Point(prune_module, "_forget_keys", after=True),
+}
+"""Passed when there is more in the journal than is to be kept."""
+POINTS = SERVE | WORK | FOUND | REVIVED | SALTED | RENEWED | CORRECTED | REFUSED | POSTPONED | STOPPING | PRUNED
 
 
 def arm(point: Point, count: int) -> None:

@@ -69,9 +69,9 @@ class Journal:
             what=f"delivery {guid}",
         )
 
-    def kill(self, guid: str) -> None:
+    def kill(self, guid: str, *, reason: str = "refused") -> None:
         """Make the jobs of a delivery dead."""
-        self._change(guid, lambda job: died(job, reason="refused", message="HTTP 403: no", at=time.time()))
+        self._change(guid, lambda job: died(job, reason=reason, message="HTTP 403: no", at=time.time()))
 
     def start(self, guid: str) -> None:
         """Make the jobs of a delivery started."""

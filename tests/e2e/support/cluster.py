@@ -129,6 +129,16 @@ class Cluster:
         """Change an object by a merge patch."""
         return self.call("PATCH", path, change, content_type=MERGE_PATCH)
 
+    def addresses(self) -> list[str]:
+        """Return the API server's addresses within the cluster: that of its Service, and its own."""
+        service = self.call("GET", "/api/v1/namespaces/default/services/kubernetes")
+        slices = self.items(
+            "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
+            selector="kubernetes.io/service-name=kubernetes",
+        )
+        own = [address for each in slices for endpoint in each["endpoints"] for address in endpoint["addresses"]]
+        return [service["spec"]["clusterIP"], *own]
+
     @contextmanager
     def changed(self, path: str, change: Callable[[Object], None]) -> Iterator[None]:
         """Change an object in place, and put its spec back afterwards."""

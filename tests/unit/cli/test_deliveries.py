@@ -188,6 +188,18 @@ def test_all_dead_jobs_are_dismissed_at_once_and_programs_can_read_how_many(desk
     assert desk.run("dismiss", "--dead").out == "0 dead jobs dismissed\n"
 
 
+def test_what_was_tampered_with_is_not_dismissed_among_others_but_by_its_own_id(desk: Desk) -> None:
+    refused, tampered = (desk.deliver(push_payload()) for _ in range(2))
+    desk.plane.journal.kill(refused)
+    desk.plane.journal.kill(tampered, reason="tampered")
+    done = desk.run("dismiss", "--dead")
+    assert (done.code, done.out) == (0, "1 dead job dismissed\n")
+    assert "1 left, dead as `tampered`" in done.err
+    assert desk.json("show", tampered)["jobs"][0]["state"] == "dead"
+    done = desk.run("dismiss", tampered)
+    assert (done.code, done.out, done.err) == (0, "1 dead job dismissed\n", "")
+
+
 @pytest.mark.parametrize("arguments", [(), ("1", "--dead")])
 @pytest.mark.parametrize("command", ["retry", "dismiss"])
 def test_retry_and_dismiss_want_one_delivery_or_all_dead(desk: Desk, command: str, arguments: tuple[str, ...]) -> None:

@@ -85,14 +85,15 @@ def retry(context: Context, delivery: str | None, dead: bool, output: str) -> No
 @deliveries.command(epilog="Example: receiver deliveries dismiss 72d3162e")
 @click.argument("delivery", required=False)
 @click.option("--dead", is_flag=True, help="All dead jobs, of whatever delivery, but those dead as `tampered`.")
+@click.option("--tampered", is_flag=True, help="All jobs dead as `tampered`, also those that no delivery speaks of.")
 @output_option
 @click.pass_obj
-def dismiss(context: Context, delivery: str | None, dead: bool, output: str) -> None:
+def dismiss(context: Context, delivery: str | None, dead: bool, tampered: bool, output: str) -> None:
     """Put the dead jobs of one delivery, or of all, aside for good: they were dealt with, or need no run any more."""
-    if (delivery is None) != dead:
-        raise click.UsageError("give either a DELIVERY or --dead")
+    if [delivery is not None, dead, tampered].count(True) != 1:
+        raise click.UsageError("give either a DELIVERY or --dead or --tampered")
     records = Records(open_journal(context))
-    dismissed = records.dismiss(delivery, now=time.time())
+    dismissed = records.dismiss(delivery, now=time.time(), tampered=tampered)
     if not dismissed and delivery is not None:
         raise PermanentError(
             f"the delivery {delivery} has no dead job; `receiver deliveries show {delivery}` tells its state"
@@ -101,7 +102,8 @@ def dismiss(context: Context, delivery: str | None, dead: bool, output: str) -> 
     click.echo(json.dumps({"dismissed": dismissed}) if output == "json" else text)
     if dead and (left := records.tampered()):
         click.echo(
-            f"receiver: {left} left, dead as `tampered`: look into each (docs/operations.md, Tampered), then dismiss its ID",
+            f"receiver: {left} left, dead as `tampered`: docs/operations.md, Tampered, says what that means; "
+            "then `receiver deliveries dismiss --tampered`",
             err=True,
         )
 

@@ -28,8 +28,12 @@ class PushKeys:
 
 
 def push_keys(push: Push, guid: str) -> PushKeys:
-    """Return the keys of a push: repository id, ref, before, after, and `pushed_at` or else the GUID."""
-    content = (str(push.repository_id), push.ref, push.before, push.after)
+    """Return the keys of a push: repository's name and id, ref, before, after, and `pushed_at` or else the GUID.
+
+    The name is what a secret signs for. By the id alone, whoever holds the secret of one repository could take the places of
+    another's pushes. Case does not matter to GitHub.
+    """
+    content = (push.repository.lower(), str(push.repository_id), push.ref, push.before, push.after)
     pushed_at = "" if push.pushed_at is None else str(push.pushed_at)
     return PushKeys(by_time=_digest("pushed_at", *content, pushed_at), by_guid=_digest("guid", *content, guid))
 

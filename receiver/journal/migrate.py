@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import sqlalchemy
 from sqlalchemy import Engine, select
 
-from receiver.errors import SettingsError
+from receiver.errors import ConflictError, JournalError, SettingsError
 from receiver.journal.engine import reading, writing
 from receiver.journal.roles import Roles, grant
 from receiver.journal.schema import VERSION, journal, metadata
 
 _ADVISORY_LOCK = 7_235_948_120
+_TRIES = 20
+_PAUSE_SECONDS = 2.0
 
 
-def migrate(engine: Engine, *, now: float, roles: Roles | None = None) -> bool:
+def migrate(
+    engine: Engine, *, now: float, roles: Roles | None = None, pause: Callable[[float], None] = time.sleep
+) -> bool:
     """Create the tables when there are none; return whether anything was done.
 
-    With `roles` (PostgreSQL alone) each plane's role is given its rights, each time. Raises SettingsError when the
-    database is of another version, JournalError when it does not answer.
+    With `roles` (PostgreSQL alone) each plane's role is given its rights, unless it has exactly those. That takes a lock
+    which nobody can write beside, so it is tried for a moment only, and again after a `pause` of seconds. Raises
+    SettingsError when the database is of another version, JournalError when it does not answer or stays locked.
     """
+    for _ in range(_TRIES - 1):
+        try:
+            return _migrate(engine, now, roles)
+        except ConflictError:
+            pause(_PAUSE_SECONDS)
+    try:
+        return _migrate(engine, now, roles)
+    except ConflictError as error:
+        raise JournalError(
+            f"a transaction that stays open keeps the journal's tables locked: {error}; docs/operations.md, PostgreSQL is away, "
+            "tells how to find it"
+        ) from error
+
+
+def _migrate(engine: Engine, now: float, roles: Roles | None) -> bool:
     with writing(engine) as connection:
         # SQLite's BEGIN IMMEDIATE is the lock already.
         if engine.dialect.name == "postgresql":
-            # Whoever finds another at it waits for that.
-            connection.exec_driver_sql("SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = '60s'")
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '3s'; SET LOCAL statement_timeout = '60s'")
             connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         new = not sqlalchemy.inspect(connection).has_table("journal")
         if new:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, delete, func, select
 
+from receiver.errors import ConflictError
 from receiver.journal.engine import reading, writing
 from receiver.journal.intake import ACCEPTED
 from receiver.journal.schema import FINISHED, deliveries, jobs, keys, pushes, transitions
@@ -21,6 +23,7 @@ _LOOK = 20_000
 _PAGES = 2_000
 _LONGEST_LOG = 200
 _DAY_SECONDS = 86_400.0
+_KEYS = select(pushes.c.push_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,31 @@ class Retention:
 
 
 def prune(engine: Engine, retention: Retention, *, now: float) -> int:
-    """Delete what is too old or too much and return how many deliveries went; raises JournalError."""
+    """Delete what is too old or too much and return how many deliveries went; raises JournalError.
+
+    What another transaction keeps is left to the next time, and keeps nothing else: the first ConflictError is raised in the end.
+    """
     removed = 0
-    # Whatever takes long to find is looked for without the lock that deliveries need, and looked at again under it.
+    conflicts: list[ConflictError] = []
+    for step in (
+        partial(_prune_deliveries, retention=retention, now=now),
+        _prune_jobs,
+        _prune_logs,
+        partial(_prune_keys, retention=retention, now=now),
+        _give_pages_back,
+    ):
+        try:
+            removed += step(engine) or 0
+        except ConflictError as error:
+            conflicts.append(error)
+    if conflicts:
+        raise conflicts[0]
+    return removed
+
+
+# Whatever takes long to find is looked for without the lock that deliveries need, and looked at again under it.
+def _prune_deliveries(engine: Engine, *, retention: Retention, now: float) -> int:
+    removed = 0
     while ids := _deliveries_to_forget(engine, retention, now):
         gone = 0
         for some in _parts(ids):
@@ -45,21 +70,33 @@ def prune(engine: Engine, retention: Retention, *, now: float) -> int:
         removed += gone
         if gone == 0:
             break
+    return removed
+
+
+def _prune_jobs(engine: Engine) -> None:
     for found in _parts(_jobs_to_forget(engine)):
         with writing(engine) as connection:
             _forget_jobs(connection, found)
+
+
+def _prune_logs(engine: Engine) -> None:
     for job_key in _long_logs(engine):
         with writing(engine) as connection:
             _shorten_log(connection, job_key)
+
+
+def _prune_keys(engine: Engine, *, retention: Retention, now: float) -> None:
     while True:
         with writing(engine) as connection:
             if _forget_keys(connection, retention, now) < _BATCH:
                 break
+
+
+def _give_pages_back(engine: Engine) -> None:
     if engine.dialect.name == "sqlite":
         with writing(engine) as connection:
             # A page is given back with each step of the statement, so it has to be fetched to its end.
             connection.connection.cursor().execute(f"PRAGMA incremental_vacuum({_PAGES})").fetchall()
-    return removed
 
 
 def _parts(found: list[Any]) -> Iterator[list[Any]]:
@@ -108,7 +145,12 @@ def _jobs_to_forget(engine: Engine) -> list[bytes]:
 
 def _forget_jobs(connection: Connection, job_keys: list[bytes]) -> None:
     """Delete finished jobs with log and payload."""
-    forgotten = delete(jobs).where(jobs.c.job_key.in_(job_keys), _unspoken()).returning(jobs.c.job_key, jobs.c.push_key)
+    theirs = pushes.c.push_key.in_(select(jobs.c.push_key).where(jobs.c.job_key.in_(job_keys)))
+    # Whoever inserts a job locks its push until the end of the transaction, and the public plane's role may leave one open.
+    free = set(connection.execute(_KEYS.where(theirs).with_for_update(skip_locked=True)).scalars())
+    kept = set(connection.execute(_KEYS.where(theirs)).scalars()) - free
+    which = jobs.c.job_key.in_(job_keys) & jobs.c.push_key.not_in(kept) & _unspoken()
+    forgotten = delete(jobs).where(which).returning(jobs.c.job_key, jobs.c.push_key)
     rows = connection.execute(forgotten).all()
     connection.execute(delete(transitions).where(transitions.c.job_key.in_([row.job_key for row in rows])))
     push_keys = {bytes(row.push_key) for row in rows}

@@ -130,17 +130,19 @@ class Records:
             found = [bytes(row.job_key) for row in connection.execute(_dead(connection, wanted))]
             return sum(revive(connection, key, now=now, reason="retried by hand") for key in found)
 
-    def dismiss(self, wanted: str | None, *, now: float) -> int:
+    def dismiss(self, wanted: str | None, *, now: float, tampered: bool = False) -> int:
         """Call the dead jobs of one delivery, or all dead jobs (None), finished for good; return how many there were.
 
         Why each had died stays with it. A redelivery of its push starts nothing any more, as with whatever is done.
-        Of all, those are left that died because they were tampered with: evidence is put aside one by one.
+        Of all, those that died because they were tampered with are evidence, and only meant with `tampered`; then no others are.
         """
         done = {"state": FINISHED, "result": DISMISSED, "finished_at": now}
         with writing(self._engine) as connection:
             dismissed = 0
             which = _dead(connection, wanted)
-            for row in connection.execute(which if wanted is not None else which.where(~_IS_TAMPERED)).all():
+            if wanted is None:
+                which = which.where(_IS_TAMPERED if tampered else ~_IS_TAMPERED)
+            for row in connection.execute(which).all():
                 still = (jobs.c.id == row.id) & (jobs.c.state == DEAD)
                 if connection.execute(update(jobs).where(still).values(done)).rowcount == 1:
                     log = transition_row(bytes(row.job_key), DEAD, FINISHED, "dismissed by hand", now)

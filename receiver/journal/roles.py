@@ -5,6 +5,7 @@ SQLite knows no roles; there the file's permissions are all there is.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -73,13 +74,31 @@ _SERVE = {
 }
 _WORK = {
     deliveries: "SELECT, INSERT, DELETE",
-    pushes: "SELECT, DELETE",
+    pushes: "SELECT, DELETE, UPDATE (received_at)",  # the latter is what it takes to pass over rows that are locked
     keys: "SELECT, INSERT, DELETE",
     jobs: "SELECT, INSERT, UPDATE, DELETE",
     transitions: "SELECT, INSERT, DELETE",
     revivals: "SELECT, DELETE",
     journal: "SELECT, UPDATE (migrated_at)",  # what it takes to lock the row, by which workers take turns
 }
+
+
+_NOTED = f"SELECT obj_description('{journal.name}'::regclass, 'pg_class')"
+_STATE = """
+SELECT string_agg(line, ' ' ORDER BY line)
+FROM (
+  SELECT concat_ws(' ', relname, relkind, relrowsecurity, relforcerowsecurity, relacl) AS line
+  FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'S')
+  UNION ALL
+  SELECT concat_ws(' ', relname, attname, attacl)
+  FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+  WHERE relnamespace = current_schema()::regnamespace AND attacl IS NOT NULL
+  UNION ALL
+  SELECT concat_ws(' ', tablename, policyname, permissive, roles, cmd, qual, with_check)
+  FROM pg_policies WHERE schemaname = current_schema()
+) AS rights
+"""
+"""Rights, row security and policies of all tables, in one text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +113,25 @@ def grant(connection: Connection, roles: Roles) -> None:
     """Give both roles exactly their rights, whatever they had before; the connection's role has to own the tables.
 
     Row security goes further than a right to insert: the public plane can bring new jobs, none that seems to be done.
+    Where both have their rights already, as when one of several pods is replaced, nothing is locked. Raises ConflictError
+    while a transaction that is open keeps the tables.
     """
     quote = connection.dialect.identifier_preparer.quote
-    for statement in _statements(serve=quote(roles.serve), work=quote(roles.work)):
+    statements = list(_statements(serve=quote(roles.serve), work=quote(roles.work)))
+    if connection.exec_driver_sql(_NOTED).scalar() == _fingerprint(connection, statements):
+        return
+    # At once, or not at all: whoever writes waits behind this, for two seconds at most.
+    connection.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
+    connection.exec_driver_sql(f"LOCK TABLE {', '.join(table.name for table in _SERVE)} IN ACCESS EXCLUSIVE MODE")
+    for statement in statements:
         connection.exec_driver_sql(statement)
+    connection.exec_driver_sql(f"COMMENT ON TABLE {journal.name} IS '{_fingerprint(connection, statements)}'")
+
+
+def _fingerprint(connection: Connection, statements: list[str]) -> str:
+    """Return what stands for these rights as this database has them; others' changes to either make another."""
+    state = connection.exec_driver_sql(_STATE).scalar() or ""
+    return "rights " + hashlib.sha256("\n".join([*statements, state]).encode()).hexdigest()
 
 
 def _statements(*, serve: str, work: str) -> Iterator[str]:

@@ -21,6 +21,7 @@ from tests.support.deliveries import (
     without_header,
 )
 from tests.support.http import Delivery
+from tests.support.needs import beside_the_checkout
 from tests.support.public import PublicPlane
 from tests.support.pushes import (
     OFFICIAL,
@@ -89,7 +90,7 @@ def official() -> list[Path]:
     return sorted(OFFICIAL.glob("*.json"))
 
 
-@pytest.mark.skipif(not official(), reason="GitHub's example payloads are not beside the checkout (../shared/payloads)")
+@beside_the_checkout(OFFICIAL, "GitHub's own examples")
 @pytest.mark.parametrize("file", official(), ids=lambda file: file.name)
 def test_githubs_own_examples_are_answered_200(plane: PublicPlane, file: Path) -> None:
     event = file.name.split("__")[1]

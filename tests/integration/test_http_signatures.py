@@ -111,5 +111,14 @@ def test_a_bound_secret_signs_for_its_own_repository_in_any_case(plane: PublicPl
     assert plane.deliver(signed(secret=OTHER_SECRET, repository=repository)).status == 202
 
 
+def test_a_bound_secret_cannot_take_the_place_of_another_repositorys_push_by_naming_its_id(plane: PublicPlane) -> None:
+    payload = push_payload()
+    stolen = {**payload, "repository": {**payload["repository"], "full_name": "example/other"}}
+    thief = plane.deliver(delivery_of(stolen, secret=OTHER_SECRET))
+    answer = plane.deliver(delivery_of(payload))
+    assert (thief.status, answer.status, answer.json["result"]) == (202, 202, "accepted")
+    assert answer.json["runs"][0]["run"] != thief.json["runs"][0]["run"]
+
+
 def test_an_unbound_secret_signs_for_a_repository_that_has_one_of_its_own(plane: PublicPlane) -> None:
     assert plane.deliver(signed(repository="example/other")).status == 202

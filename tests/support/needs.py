@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -21,6 +22,12 @@ def lacking(reason: str, *, untested: str = "") -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
     pytest.skip(f"{_NOT_TESTED}{untested}: {reason}" if untested else reason)
+
+
+def beside_the_checkout(path: Path, what: str) -> pytest.MarkDecorator:
+    """Mark tests that read what may lie beside the checkout and is not ours to bring; where it is not, the last lines say so."""
+    there = path.is_file() or (path.is_dir() and any(path.iterdir()))
+    return pytest.mark.skipif(not there, reason=f"{_NOT_TESTED}with {what}: there is no {path}")
 
 
 def need_root(what: str) -> None:

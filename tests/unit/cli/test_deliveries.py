@@ -188,7 +188,8 @@ def test_all_dead_jobs_are_dismissed_at_once_and_programs_can_read_how_many(desk
     assert desk.run("dismiss", "--dead").out == "0 dead jobs dismissed\n"
 
 
-def test_what_was_tampered_with_is_not_dismissed_among_others_but_by_its_own_id(desk: Desk) -> None:
+@pytest.mark.parametrize("by", ["id", "--tampered"])
+def test_what_was_tampered_with_is_not_dismissed_among_others_but_on_purpose(desk: Desk, by: str) -> None:
     refused, tampered = (desk.deliver(push_payload()) for _ in range(2))
     desk.plane.journal.kill(refused)
     desk.plane.journal.kill(tampered, reason="tampered")
@@ -196,8 +197,16 @@ def test_what_was_tampered_with_is_not_dismissed_among_others_but_by_its_own_id(
     assert (done.code, done.out) == (0, "1 dead job dismissed\n")
     assert "1 left, dead as `tampered`" in done.err
     assert desk.json("show", tampered)["jobs"][0]["state"] == "dead"
-    done = desk.run("dismiss", tampered)
+    done = desk.run("dismiss", tampered if by == "id" else by)
     assert (done.code, done.out, done.err) == (0, "1 dead job dismissed\n", "")
+
+
+def test_dismissing_the_tampered_leaves_all_others(desk: Desk) -> None:
+    refused = desk.deliver(push_payload())
+    desk.plane.journal.kill(refused)
+    assert desk.json("dismiss", "--tampered") == {"dismissed": 0}
+    assert desk.run("dismiss", "--dead", "--tampered").code == 2
+    assert desk.json("show", refused)["jobs"][0]["state"] == "dead"
 
 
 @pytest.mark.parametrize("arguments", [(), ("1", "--dead")])

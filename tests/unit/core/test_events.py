@@ -24,6 +24,7 @@ from receiver.core.events import (
     read_envelope,
 )
 from receiver.errors import RejectedError
+from tests.support.needs import beside_the_checkout
 from tests.support.pushes import (
     OFFICIAL,
     ZERO,
@@ -225,7 +226,7 @@ def test_a_repository_of_an_event_is_owner_and_name_or_400(name: str) -> None:
 OFFICIAL_PUSHES = sorted(OFFICIAL.glob("*__push__*.json"))
 
 
-@pytest.mark.skipif(not OFFICIAL_PUSHES, reason="GitHub's examples are not beside the checkout (../shared/payloads)")
+@beside_the_checkout(OFFICIAL, "GitHub's own examples")
 @pytest.mark.parametrize("file", OFFICIAL_PUSHES, ids=lambda file: file.name)
 def test_githubs_own_examples_are_decoded(file: Path) -> None:
     payload = json.loads(file.read_text(encoding="utf-8"))

@@ -49,6 +49,7 @@ def test_a_prefix_that_leaves_no_room_is_refused() -> None:
 @pytest.mark.parametrize(
     "difference",
     [
+        {"repository": "another/repository"},
         {"repository_id": 1},
         {"ref": "refs/heads/other"},
         {"before": object_id()},
@@ -71,9 +72,9 @@ def test_a_header_can_join_two_pushes_of_equal_content_and_never_separate_them()
     assert push_keys(one, guid).by_time != push_keys(later, other_guid).by_time
 
 
-def test_a_renamed_repository_keeps_its_keys() -> None:
+def test_the_case_of_the_repositorys_name_makes_no_other_push() -> None:
     one, guid = push(), new_guid()
-    assert push_keys(one, guid) == push_keys(replace(one, repository="example/renamed"), guid)
+    assert push_keys(one, guid) == push_keys(replace(one, repository=one.repository.upper()), guid)
 
 
 @given(key=BYTES, triggers=st.lists(st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True), min_size=2, unique=True))

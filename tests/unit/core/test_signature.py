@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from receiver.core.signature import Secret, Verifier, parse_signature, sign, unsigned
 from receiver.errors import RejectedError
+from tests.support.needs import beside_the_checkout
 from tests.support.refusals import attempted
 from tests.support.signing import SECRET, signature
 
@@ -40,7 +41,7 @@ def test_the_example_of_githubs_documentation_verifies() -> None:
     assert signs(b"It's a Secret to Everybody", b"Hello, World!", header)
 
 
-@pytest.mark.skipif(not vectors(), reason="the signature vectors are not beside the checkout (../shared/vectors)")
+@beside_the_checkout(VECTORS, "the shared signatures")
 @pytest.mark.parametrize("vector", vectors(), ids=lambda vector: str(vector["name"]))
 def test_each_vector_is_signed_by_its_own_secret_and_by_no_other(vector: dict[str, Any]) -> None:
     secret, body, header = vector["secret"].encode(), vector["body"].encode(), "sha256=" + vector["sha256"]

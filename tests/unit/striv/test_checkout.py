@@ -156,11 +156,14 @@ def test_nothing_that_the_commit_configures_is_executed(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("pwned"))
 
 
-def scopes(folder: Path, *, branch: str, repository: str, protected: str = "master") -> tuple[str, str]:
+def scopes(
+    folder: Path, *, branch: str, repository: str, protected: str = "master", url: str = "https://example.com/striv"
+) -> tuple[str, str]:
     """Run the script that names the folders of the cache: the run's own and the protected one."""
     environment = {
         "PATH": os.environ["PATH"],
         "BRANCH": branch,
+        "REPO_URL": url,
         "REPOSITORY_ID": repository,
         "PROTECTED_BRANCH": protected,
         "PIPELINE_RUN_UID": "0a-uid",
@@ -175,7 +178,11 @@ def test_the_protected_branch_has_its_own_scope_as_the_protected_one(tmp_path: P
     own, protected = scopes(tmp_path, branch="master", repository="1")
     assert own == protected
     assert scopes(tmp_path, branch="other", repository="1")[1] == protected
-    assert scopes(tmp_path, branch="master", repository="2") != (own, protected)
+    for elsewhere in (
+        scopes(tmp_path, branch="master", repository="2"),
+        scopes(tmp_path, branch="master", repository="1", url="https://example.com/other"),
+    ):
+        assert not {own, protected} & set(elsewhere)
 
 
 @pytest.mark.parametrize(("branch", "repository"), [("", "1"), ("master", ""), ("", "")])

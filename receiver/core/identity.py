@@ -45,8 +45,18 @@ def job_key(push_key: bytes, trigger: str, generation: int) -> bytes:
 
 
 def is_job_of(push: Push, *, key: bytes, push_key: bytes, trigger: str, generation: int) -> bool:
-    """Tell whether a job's key is made of all that it stands for: this push by its content, this trigger, this generation."""
-    return push_key == push_keys(push, "").by_time and key == job_key(push_key, trigger, generation)
+    """Tell whether a job's key is made of all that it stands for: this push by its content, this trigger, this generation.
+
+    Of a push that was stored before names went into keys, by what the key was made of then. Such a key is only recognised: no
+    delivery is looked up by it, so it takes nobody's place.
+    """
+    return push_key in _ever(push) and key == job_key(push_key, trigger, generation)
+
+
+def _ever(push: Push) -> tuple[bytes, bytes]:
+    pushed_at = "" if push.pushed_at is None else str(push.pushed_at)
+    without_name = _digest("pushed_at", str(push.repository_id), push.ref, push.before, push.after, pushed_at)
+    return push_keys(push, "").by_time, without_name
 
 
 def run_name(prefix: str, key: bytes, *, salt: int = 0) -> str:

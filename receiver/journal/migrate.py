@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable
 
 import sqlalchemy
-from sqlalchemy import Engine, select
+from sqlalchemy import Connection, Engine, select
 
 from receiver.errors import ConflictError, JournalError, SettingsError
 from receiver.journal.engine import reading, writing
-from receiver.journal.roles import Roles, grant
+from receiver.journal.roles import Roles, are_granted, grant
 from receiver.journal.schema import VERSION, journal, metadata
 
-_ADVISORY_LOCK = 7_235_948_120
+ADVISORY_LOCK = 7_235_948_120
+"""PostgreSQL's advisory lock under which the tables are made."""
 _TRIES = 20
 _PAUSE_SECONDS = 2.0
 
@@ -21,33 +22,43 @@ _PAUSE_SECONDS = 2.0
 def migrate(
     engine: Engine, *, now: float, roles: Roles | None = None, pause: Callable[[float], None] = time.sleep
 ) -> bool:
-    """Create the tables when there are none; return whether anything was done.
+    """Create the tables when there are none; return whether that was done.
 
-    With `roles` (PostgreSQL alone) each plane's role is given its rights, unless it has exactly those. That takes a lock
-    which nobody can write beside, so it is tried for a moment only, and again after a `pause` of seconds. Raises
-    SettingsError when the database is of another version, JournalError when it does not answer or stays locked.
+    With `roles` (PostgreSQL alone) each plane's role is given its rights. Where nothing is to be done, nothing is locked.
+    Where something is, that takes a lock which nobody can write beside, so it is tried for a moment only, and again after a
+    `pause` of seconds. Raises SettingsError when the database is of another version, JournalError when it does not answer or
+    stays locked.
     """
     for _ in range(_TRIES - 1):
         try:
-            return _migrate(engine, now, roles)
+            return not _is_done(engine, roles) and _migrate(engine, now, roles)
         except ConflictError:
             pause(_PAUSE_SECONDS)
     try:
-        return _migrate(engine, now, roles)
+        return not _is_done(engine, roles) and _migrate(engine, now, roles)
     except ConflictError as error:
         raise JournalError(
-            f"a transaction that stays open keeps the journal's tables locked: {error}; docs/operations.md, PostgreSQL is away, "
-            "tells how to find it"
+            f"somebody keeps the journal's tables locked: {error}; docs/operations.md, PostgreSQL is away, tells how to find whom"
         ) from error
+
+
+def _is_done(engine: Engine, roles: Roles | None) -> bool:
+    with reading(engine) as connection:
+        if _has_none(connection):
+            return False
+        _check(connection.execute(select(journal.c.version)).scalar())
+        return roles is None or are_granted(connection, roles)
 
 
 def _migrate(engine: Engine, now: float, roles: Roles | None) -> bool:
     with writing(engine) as connection:
-        # SQLite's BEGIN IMMEDIATE is the lock already.
-        if engine.dialect.name == "postgresql":
+        new = _has_none(connection)
+        # SQLite's BEGIN IMMEDIATE is the lock already. Tables that are there are locked themselves, by whom they belong to:
+        # this lock any role may take.
+        if new and engine.dialect.name == "postgresql":
             connection.exec_driver_sql("SET LOCAL lock_timeout = '3s'; SET LOCAL statement_timeout = '60s'")
-            connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-        new = not sqlalchemy.inspect(connection).has_table("journal")
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+            new = _has_none(connection)
         if new:
             metadata.create_all(connection)
             connection.execute(journal.insert().values(version=VERSION, migrated_at=now))
@@ -61,9 +72,13 @@ def _migrate(engine: Engine, now: float, roles: Roles | None) -> bool:
 def check_version(engine: Engine) -> None:
     """Raise SettingsError unless the database is of exactly this version; JournalError when it does not answer."""
     with reading(engine) as connection:
-        if not sqlalchemy.inspect(connection).has_table("journal"):
+        if _has_none(connection):
             raise SettingsError("the journal has no tables yet; run `receiver journal migrate` once")
         _check(connection.execute(select(journal.c.version)).scalar())
+
+
+def _has_none(connection: Connection) -> bool:
+    return not sqlalchemy.inspect(connection).has_table("journal")
 
 
 def _check(version: int | None) -> None:

@@ -6,7 +6,7 @@ is open only what tells its story stays: the delivery that was accepted and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -38,65 +38,58 @@ class Retention:
 def prune(engine: Engine, retention: Retention, *, now: float) -> int:
     """Delete what is too old or too much and return how many deliveries went; raises JournalError.
 
-    What another transaction keeps is left to the next time, and keeps nothing else: the first ConflictError is raised in the end.
+    What another transaction keeps is left to the next time, and keeps nothing else: its ConflictError is raised in the end.
     """
-    removed = 0
-    conflicts: list[ConflictError] = []
-    for step in (
-        partial(_prune_deliveries, retention=retention, now=now),
-        _prune_jobs,
-        _prune_logs,
-        partial(_prune_keys, retention=retention, now=now),
-        _give_pages_back,
-    ):
-        try:
-            removed += step(engine) or 0
-        except ConflictError as error:
-            conflicts.append(error)
-    if conflicts:
-        raise conflicts[0]
+    apart = _Apart(engine)
+    removed = _prune_deliveries(apart, retention, now)
+    for found in _parts(_jobs_to_forget(engine)):
+        apart(partial(_forget_jobs, job_keys=found))
+    for job_key in _long_logs(engine):
+        apart(partial(_shorten_log, job_key=job_key))
+    while apart(partial(_forget_keys, retention=retention, now=now)) == _BATCH:
+        pass
+    if engine.dialect.name == "sqlite":
+        apart(_give_pages_back)
+    if apart.conflict is not None:
+        raise apart.conflict
     return removed
 
 
-# Whatever takes long to find is looked for without the lock that deliveries need, and looked at again under it.
-def _prune_deliveries(engine: Engine, *, retention: Retention, now: float) -> int:
+class _Apart:
+    """Makes changes in a transaction each; one that another transaction is in the way of is not made, and noted."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.conflict: ConflictError | None = None
+
+    def __call__(self, change: Callable[[Connection], int]) -> int:
+        """Return what the change says, how much went; 0 when it was not made."""
+        try:
+            with writing(self.engine) as connection:
+                return change(connection)
+        except ConflictError as error:
+            self.conflict = error
+            return 0
+
+
+def _prune_deliveries(apart: _Apart, retention: Retention, now: float) -> int:
     removed = 0
-    while ids := _deliveries_to_forget(engine, retention, now):
-        gone = 0
-        for some in _parts(ids):
-            with writing(engine) as connection:
-                which = deliveries.c.id.in_(some) & _may_go()
-                gone += connection.execute(delete(deliveries).where(which)).rowcount
+    # Whatever takes long to find is looked for without the lock that deliveries need, and looked at again under it.
+    while ids := _deliveries_to_forget(apart.engine, retention, now):
+        gone = sum(apart(partial(_forget_deliveries, ids=some)) for some in _parts(ids))
         removed += gone
         if gone == 0:
             break
     return removed
 
 
-def _prune_jobs(engine: Engine) -> None:
-    for found in _parts(_jobs_to_forget(engine)):
-        with writing(engine) as connection:
-            _forget_jobs(connection, found)
+def _forget_deliveries(connection: Connection, *, ids: list[int]) -> int:
+    return connection.execute(delete(deliveries).where(deliveries.c.id.in_(ids) & _may_go())).rowcount
 
 
-def _prune_logs(engine: Engine) -> None:
-    for job_key in _long_logs(engine):
-        with writing(engine) as connection:
-            _shorten_log(connection, job_key)
-
-
-def _prune_keys(engine: Engine, *, retention: Retention, now: float) -> None:
-    while True:
-        with writing(engine) as connection:
-            if _forget_keys(connection, retention, now) < _BATCH:
-                break
-
-
-def _give_pages_back(engine: Engine) -> None:
-    if engine.dialect.name == "sqlite":
-        with writing(engine) as connection:
-            # A page is given back with each step of the statement, so it has to be fetched to its end.
-            connection.connection.cursor().execute(f"PRAGMA incremental_vacuum({_PAGES})").fetchall()
+def _give_pages_back(connection: Connection) -> int:
+    # A page is given back with each step of the statement, so it has to be fetched to its end.
+    return len(connection.connection.cursor().execute(f"PRAGMA incremental_vacuum({_PAGES})").fetchall())
 
 
 def _parts(found: list[Any]) -> Iterator[list[Any]]:
@@ -143,7 +136,7 @@ def _jobs_to_forget(engine: Engine) -> list[bytes]:
         return [bytes(key) for key in connection.execute(select(jobs.c.job_key).where(_unspoken())).scalars()]
 
 
-def _forget_jobs(connection: Connection, job_keys: list[bytes]) -> None:
+def _forget_jobs(connection: Connection, *, job_keys: list[bytes]) -> int:
     """Delete finished jobs with log and payload."""
     theirs = pushes.c.push_key.in_(select(jobs.c.push_key).where(jobs.c.job_key.in_(job_keys)))
     # Whoever inserts a job locks its push until the end of the transaction, and the public plane's role may leave one open.
@@ -156,6 +149,7 @@ def _forget_jobs(connection: Connection, job_keys: list[bytes]) -> None:
     push_keys = {bytes(row.push_key) for row in rows}
     left = set(connection.execute(select(jobs.c.push_key).where(jobs.c.push_key.in_(push_keys))).scalars())
     connection.execute(delete(pushes).where(pushes.c.push_key.in_(push_keys - {bytes(key) for key in left})))
+    return len(rows)
 
 
 def _long_logs(engine: Engine) -> list[bytes]:
@@ -164,7 +158,7 @@ def _long_logs(engine: Engine) -> list[bytes]:
         return [bytes(key) for key in connection.execute(counted).scalars()]
 
 
-def _shorten_log(connection: Connection, job_key: bytes) -> None:
+def _shorten_log(connection: Connection, *, job_key: bytes) -> int:
     """Keep the begin and the end of a job's log: whoever redelivers something dead again and again makes it grow."""
     own = transitions.c.job_key == job_key
     born = own & (transitions.c.from_state == "")
@@ -174,10 +168,12 @@ def _shorten_log(connection: Connection, job_key: bytes) -> None:
     newest = select(transitions.c.id).where(own).order_by(transitions.c.id.desc())
     last = newest.offset(_LONGEST_LOG - 1).limit(1).scalar_subquery()
     first = select(func.min(transitions.c.id)).where(own).scalar_subquery()
-    connection.execute(delete(transitions).where(own, transitions.c.id > first, transitions.c.id <= last))
+    return connection.execute(
+        delete(transitions).where(own, transitions.c.id > first, transitions.c.id <= last)
+    ).rowcount
 
 
-def _forget_keys(connection: Connection, retention: Retention, now: float) -> int:
+def _forget_keys(connection: Connection, *, retention: Retention, now: float) -> int:
     # A job that is still open keeps its keys, however old: its push must not come in again beside it.
     in_use = select(jobs.c.push_key).where(jobs.c.push_key == keys.c.push_key).exists()
     query = select(keys.c.key).where(keys.c.keep_from < now - retention.replay_window_days * _DAY_SECONDS, ~in_use)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, func, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, func, select, update
 
 from receiver.core.events import Push
 from receiver.core.identity import job_key
@@ -32,6 +33,7 @@ _SHORTEST_ID = 4
 _LONGEST_NUMBER = 19  # digits; one more would not fit the column
 _ATTEMPTS = 4  # each but the first means that somebody else was quicker meanwhile
 _LONGEST_PAYLOAD_BYTES = 32 * 1024 * 1024  # twice what journal.max_stored_body_bytes can be set to
+_AT_A_TIME = 500
 _IS_TAMPERED = func.coalesce(jobs.c.reason, "") == TAMPERED
 
 
@@ -126,9 +128,11 @@ class Records:
 
     def retry(self, wanted: str | None, *, now: float) -> int:
         """Give the dead jobs of one delivery, or all dead jobs (None), another life; return how many there were."""
-        with writing(self._engine) as connection:
-            found = [bytes(row.job_key) for row in connection.execute(_dead(connection, wanted))]
-            return sum(revive(connection, key, now=now, reason="retried by hand") for key in found)
+
+        def revived(connection: Connection, row: Row[Any]) -> bool:
+            return revive(connection, bytes(row.job_key), now=now, reason="retried by hand")
+
+        return self._each_dead(wanted, revived)
 
     def dismiss(self, wanted: str | None, *, now: float, tampered: bool = False) -> int:
         """Call the dead jobs of one delivery, or all dead jobs (None), finished for good; return how many there were.
@@ -137,18 +141,35 @@ class Records:
         Of all, those that died because they were tampered with are evidence, and only meant with `tampered`; then no others are.
         """
         done = {"state": FINISHED, "result": DISMISSED, "finished_at": now}
-        with writing(self._engine) as connection:
-            dismissed = 0
-            which = _dead(connection, wanted)
-            if wanted is None:
-                which = which.where(_IS_TAMPERED if tampered else ~_IS_TAMPERED)
-            for row in connection.execute(which).all():
-                still = (jobs.c.id == row.id) & (jobs.c.state == DEAD)
-                if connection.execute(update(jobs).where(still).values(done)).rowcount == 1:
-                    log = transition_row(bytes(row.job_key), DEAD, FINISHED, "dismissed by hand", now)
-                    connection.execute(transitions.insert().values(log))
-                    dismissed += 1
-        return dismissed
+
+        def dismissed(connection: Connection, row: Row[Any]) -> bool:
+            still = (jobs.c.id == row.id) & (jobs.c.state == DEAD)
+            if connection.execute(update(jobs).where(still).values(done)).rowcount == 0:
+                return False
+            log = transition_row(bytes(row.job_key), DEAD, FINISHED, "dismissed by hand", now)
+            connection.execute(transitions.insert().values(log))
+            return True
+
+        return self._each_dead(wanted, dismissed, _IS_TAMPERED if tampered else ~_IS_TAMPERED)
+
+    def _each_dead(
+        self,
+        wanted: str | None,
+        change: Callable[[Connection, Row[Any]], bool],
+        among_all: ColumnElement[bool] | None = None,
+    ) -> int:
+        """Change the dead jobs of one delivery, or all (None) of a kind, some at a time: others write in between."""
+        changed, last = 0, 0
+        while True:
+            with writing(self._engine) as connection:
+                which = _dead(connection, wanted).where(jobs.c.id > last).limit(_AT_A_TIME)
+                if wanted is None and among_all is not None:
+                    which = which.where(among_all)
+                rows = connection.execute(which).all()
+                changed += sum(change(connection, row) for row in rows)
+            if len(rows) < _AT_A_TIME:
+                return changed
+            last = rows[-1].id
 
     def tampered(self) -> int:
         """Return how many jobs are dead because they were tampered with."""

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Table
+from sqlalchemy.exc import DBAPIError
 
+from receiver.errors import ConflictError
 from receiver.journal.schema import (
     LONGEST_DETAIL,
     WEBHOOK,
@@ -23,6 +25,7 @@ from receiver.journal.schema import (
     transitions,
 )
 
+_CANCELED = "57014"  # PostgreSQL's SQLSTATE for a statement that took too long
 POLICIES = ("receiver_reads", "receiver_serve", "receiver_work")
 """The names of the row security policies that `grant` makes."""
 _FRESH_JOB = (
@@ -83,22 +86,28 @@ _WORK = {
 }
 
 
+# In the order in which the planes take them, or each would wait for the other.
+_LOCKED = (keys, revivals, journal, jobs, pushes, deliveries, transitions)
+_OURS = f"ARRAY[{', '.join(repr(table.name) for table in _LOCKED)}]::regclass[]"
 _NOTED = f"SELECT obj_description('{journal.name}'::regclass, 'pg_class')"
-_STATE = """
+_STATE = f"""
 SELECT string_agg(line, ' ' ORDER BY line)
 FROM (
-  SELECT concat_ws(' ', relname, relkind, relrowsecurity, relforcerowsecurity, relacl) AS line
-  FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'S')
+  SELECT concat_ws(' ', relname, relrowsecurity, relforcerowsecurity, relacl) AS line
+  FROM pg_class WHERE oid = ANY({_OURS})
   UNION ALL
-  SELECT concat_ws(' ', relname, attname, attacl)
-  FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
-  WHERE relnamespace = current_schema()::regnamespace AND attacl IS NOT NULL
+  SELECT concat_ws(' ', sequence.relname, sequence.relacl)
+  FROM pg_depend JOIN pg_class AS sequence ON sequence.oid = objid AND sequence.relkind = 'S' WHERE refobjid = ANY({_OURS})
   UNION ALL
-  SELECT concat_ws(' ', tablename, policyname, permissive, roles, cmd, qual, with_check)
-  FROM pg_policies WHERE schemaname = current_schema()
+  SELECT concat_ws(' ', attrelid, attname, attacl)
+  FROM pg_attribute WHERE attrelid = ANY({_OURS}) AND attacl IS NOT NULL
+  UNION ALL
+  SELECT concat_ws(' ', polrelid, polname, polcmd, polpermissive, polroles::regrole[], pg_get_expr(polqual, polrelid),
+    pg_get_expr(polwithcheck, polrelid))
+  FROM pg_policy WHERE polrelid = ANY({_OURS})
 ) AS rights
-"""
-"""Rights, row security and policies of all tables, in one text."""
+"""  # noqa: S608 - our own names
+"""Rights, row security and policies of the journal's tables, in one text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,23 +118,35 @@ class Roles:
     work: str
 
 
+def are_granted(connection: Connection, roles: Roles) -> bool:
+    """Tell whether both roles have the rights that `grant` gives, and nobody has changed rights since. Locks nothing."""
+    return bool(connection.exec_driver_sql(_NOTED).scalar() == _fingerprint(connection, _rights(connection, roles)))
+
+
 def grant(connection: Connection, roles: Roles) -> None:
     """Give both roles exactly their rights, whatever they had before; the connection's role has to own the tables.
 
     Row security goes further than a right to insert: the public plane can bring new jobs, none that seems to be done.
-    Where both have their rights already, as when one of several pods is replaced, nothing is locked. Raises ConflictError
-    while a transaction that is open keeps the tables.
+    Raises ConflictError while somebody keeps the tables.
     """
-    quote = connection.dialect.identifier_preparer.quote
-    statements = list(_statements(serve=quote(roles.serve), work=quote(roles.work)))
-    if connection.exec_driver_sql(_NOTED).scalar() == _fingerprint(connection, statements):
-        return
-    # At once, or not at all: whoever writes waits behind this, for two seconds at most.
-    connection.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
-    connection.exec_driver_sql(f"LOCK TABLE {', '.join(table.name for table in _SERVE)} IN ACCESS EXCLUSIVE MODE")
+    statements = _rights(connection, roles)
+    # At once, or not at all: whoever writes waits behind this. Above a second, so that an autovacuum gives way.
+    connection.exec_driver_sql("SET LOCAL lock_timeout = '1500ms'; SET LOCAL statement_timeout = '4s'")
+    try:
+        connection.exec_driver_sql(f"LOCK TABLE {', '.join(table.name for table in _LOCKED)} IN ACCESS EXCLUSIVE MODE")
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == _CANCELED:
+            raise ConflictError(f"the tables were not free within four seconds: {error.orig}") from error
+        raise
+    connection.exec_driver_sql("SET LOCAL statement_timeout = '60s'")
     for statement in statements:
         connection.exec_driver_sql(statement)
     connection.exec_driver_sql(f"COMMENT ON TABLE {journal.name} IS '{_fingerprint(connection, statements)}'")
+
+
+def _rights(connection: Connection, roles: Roles) -> list[str]:
+    quote = connection.dialect.identifier_preparer.quote
+    return list(_statements(serve=quote(roles.serve), work=quote(roles.work)))
 
 
 def _fingerprint(connection: Connection, statements: list[str]) -> str:
@@ -135,6 +156,8 @@ def _fingerprint(connection: Connection, statements: list[str]) -> str:
 
 
 def _statements(*, serve: str, work: str) -> Iterator[str]:
+    for table in _LOCKED:
+        yield f"REVOKE ALL ON {table.name} FROM PUBLIC"
     for role, rights in ((serve, _SERVE), (work, _WORK)):
         for table, allowed in rights.items():
             yield f"REVOKE ALL ON {table.name} FROM {role}"

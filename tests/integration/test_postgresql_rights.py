@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import pytest
 
-from receiver.errors import JournalError
+from receiver.errors import ConflictError, JournalError
 from receiver.journal import migrate as migration
+from receiver.journal import prune as pruning
 from receiver.journal.intake import DUPLICATE
 from receiver.journal.migrate import migrate
 from receiver.journal.prune import Retention, prune
@@ -52,8 +55,41 @@ def test_a_pod_that_starts_beside_an_open_transaction_locks_nothing_when_all_hav
     """As with each pod of a rollout, be it that a backup runs or that the public plane's role means ill."""
     reading = left_open(database, WORK, "SELECT 1 FROM keys")
     writing = left_open(database, SERVE, "INSERT INTO revivals (job_key, guid, asked_at) VALUES (sha256('x'), 'x', 1)")
-    with reading, writing, database.engine(OWNER) as owner:
+    locking = left_open(database, SERVE, f"SELECT pg_advisory_lock({migration.ADVISORY_LOCK})")
+    with reading, writing, locking, database.engine(OWNER) as owner:
         assert migrate(owner, now=NOW, roles=ROLES, pause=never) is False
+
+
+def test_a_lock_that_any_role_may_take_does_not_keep_the_rights_from_being_given(database: Database) -> None:
+    locking = left_open(database, SERVE, f"SELECT pg_advisory_lock({migration.ADVISORY_LOCK})")
+    with locking, database.engine(OWNER) as owner:
+        run_sql(owner, f"GRANT SELECT ON pushes TO {SERVE}")
+        migrate(owner, now=NOW, roles=ROLES, pause=never)
+        assert not may_read_payloads(database)
+
+
+def test_rights_are_given_amid_deliveries_of_which_none_fails(database: Database) -> None:
+    stopping = threading.Event()
+
+    def deliver(sender: int) -> int:
+        with database.engine(SERVE) as serve:
+            taken = 0
+            while not stopping.is_set():
+                take(serve, delivery(f"{sender} {taken}"))
+                taken += 1
+            return taken
+
+    with database.engine(OWNER) as owner, ThreadPoolExecutor(3) as pool:
+        senders = [pool.submit(deliver, sender) for sender in range(3)]
+        try:
+            for _ in range(10):
+                run_sql(owner, f"GRANT SELECT ON pushes TO {SERVE}")
+                migrate(owner, now=NOW, roles=ROLES, pause=lambda _seconds: None)
+                assert not may_read_payloads(database)
+        finally:
+            stopping.set()
+        taken = sum(sender.result() for sender in senders)
+        assert count(owner, jobs) == taken > 10
 
 
 @pytest.mark.parametrize(
@@ -61,6 +97,7 @@ def test_a_pod_that_starts_beside_an_open_transaction_locks_nothing_when_all_hav
     [
         f"GRANT SELECT ON pushes TO {SERVE}",
         f"GRANT SELECT (body) ON pushes TO {SERVE}",
+        "GRANT SELECT ON pushes TO PUBLIC",
     ],
 )
 def test_rights_that_somebody_changed_are_put_right(database: Database, slip: str) -> None:
@@ -117,7 +154,7 @@ def test_a_transaction_that_never_ends_is_named_as_what_keeps_the_rights_from_be
     monkeypatch.setattr(migration, "_TRIES", 2)
     with database.engine(OWNER) as owner, left_open(database, WORK, "SELECT 1 FROM keys"):
         run_sql(owner, f"GRANT SELECT ON pushes TO {SERVE}")
-        with pytest.raises(JournalError, match=r"a transaction that stays open .*PostgreSQL is away"):
+        with pytest.raises(JournalError, match=r"somebody keeps the journal's tables locked: .*PostgreSQL is away"):
             migrate(owner, now=NOW, roles=ROLES, pause=lambda _seconds: None)
 
 
@@ -144,3 +181,23 @@ def test_a_transaction_that_the_public_planes_role_leaves_open_keeps_one_push_fr
         prune(work, retention, now=NOW + 9 * DAY)
         assert [count(work, table) for table in (jobs, pushes, keys)] == [0, 0, 0]
         assert take(serve, delivery("1"))[0].result != DUPLICATE
+
+
+def test_what_one_open_transaction_keeps_is_left_to_the_next_time_and_keeps_nothing_else(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "_BATCH", 1)
+    retention = Retention(keep_days=1, keep_count=100, replay_window_days=5)
+    with database.engine(SERVE) as serve, database.engine(WORK) as work:
+        take(serve, delivery("1"), delivery("2"), delivery("3"))
+        for job in claim(work):
+            start(work, job)
+        end(work)
+        with left_open(database, WORK, "SELECT 1 FROM jobs WHERE id = 1 FOR UPDATE"):
+            with pytest.raises(ConflictError):
+                prune(work, retention, now=NOW + 9 * DAY)
+            (kept,) = rows(work, jobs)
+            assert kept["id"] == 1
+            assert {bytes(row["push_key"]) for row in rows(work, keys)} == {bytes(kept["push_key"])}
+        prune(work, retention, now=NOW + 9 * DAY)
+        assert [count(work, table) for table in (jobs, pushes, keys)] == [0, 0, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from receiver.core.events import Push, decode_push
-from receiver.core.identity import NAME_LENGTH, job_key, push_keys, run_name
+from receiver.core.identity import NAME_LENGTH, is_job_of, job_key, push_keys, run_name
 from tests.support.pushes import encoded, object_id, push_payload
 from tests.support.signing import new_guid
 
@@ -70,6 +71,18 @@ def test_a_header_can_join_two_pushes_of_equal_content_and_never_separate_them()
     assert push_keys(one, guid).by_time == push_keys(one, other_guid).by_time
     assert push_keys(one, guid).by_guid == push_keys(later, guid).by_guid
     assert push_keys(one, guid).by_time != push_keys(later, other_guid).by_time
+
+
+def test_a_job_that_was_stored_before_names_went_into_keys_is_still_its_pushs_own() -> None:
+    one = push()
+    parts = ("pushed_at", str(one.repository_id), one.ref, one.before, one.after, str(one.pushed_at))
+    old = hashlib.sha256("\0".join(parts).encode()).digest()
+    assert old != push_keys(one, "").by_time
+    other = replace(one, ref="refs/heads/x")
+    for push_key in (old, push_keys(one, "").by_time):
+        facts: dict[str, Any] = {"push_key": push_key, "trigger": "striv", "generation": 2}
+        key = job_key(push_key, "striv", 2)
+        assert (is_job_of(one, key=key, **facts), is_job_of(other, key=key, **facts)) == (True, False)
 
 
 def test_the_case_of_the_repositorys_name_makes_no_other_push() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from receiver.errors import NotFoundError, PermanentError
 from receiver.journal.changes import died
@@ -11,7 +11,7 @@ from receiver.journal.intake import Wanted
 from receiver.journal.jobs import Jobs
 from receiver.journal.prune import Retention, prune
 from receiver.journal.queries import Records
-from receiver.journal.schema import REPLAY, WAITING, deliveries, jobs, keys, transitions
+from receiver.journal.schema import DEAD, REPLAY, WAITING, deliveries, jobs, keys, transitions
 from tests.support.journals import NOW, count, delivery, ignored, rows, run_sql, take
 
 AGAIN = [Wanted("striv", "striv-")]
@@ -78,6 +78,20 @@ def test_dismissing_ends_the_dead_jobs_of_one_delivery_or_all_and_keeps_why_they
     log = [row for row in rows(engine, transitions) if row["to_state"] == "finished"]
     assert {(row["from_state"], row["reason"]) for row in log} == {("dead", "dismissed by hand")}
     assert len(log) == 3
+
+
+@pytest.mark.parametrize("how", ["retry", "dismiss"])
+def test_many_are_retried_or_dismissed_some_at_a_time(
+    engine: Engine, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.journal.queries._AT_A_TIME", 2)
+    take(engine, *(delivery(str(number)) for number in range(5)))
+    bury(engine)
+    begun: list[None] = []
+    event.listen(engine, "begin", lambda _connection: begun.append(None))
+    assert getattr(Records(engine), how)(None, now=NOW) == 5
+    assert len(begun) == 3
+    assert DEAD not in {row["state"] for row in rows(engine, jobs)}
 
 
 def test_what_is_dismissed_is_done_for_redeliveries_retries_and_the_pruning(engine: Engine) -> None:

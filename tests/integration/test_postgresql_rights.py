@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import Engine
 
 from receiver.errors import ConflictError, JournalError
 from receiver.journal import migrate as migration
@@ -25,6 +26,7 @@ from tests.support.postgres import OWNER, SERVE, WORK, Database
 
 ROLES = Roles(serve=SERVE, work=WORK)
 DAY = 86_400.0
+RETENTION = Retention(keep_days=1, keep_count=100, replay_window_days=5)
 
 
 def never(_seconds: float) -> None:
@@ -40,6 +42,14 @@ def left_open(database: Database, role: str, statement: str) -> Iterator[psycopg
         connection.execute(statement)
         yield connection
         connection.execute("ROLLBACK")
+
+
+def finish_three(serve: Engine, work: Engine) -> None:
+    """Three pushes whose runs have ended."""
+    take(serve, delivery("1"), delivery("2"), delivery("3"))
+    for job in claim(work):
+        start(work, job)
+    end(work)
 
 
 def may_read_payloads(database: Database) -> bool:
@@ -161,12 +171,8 @@ def test_a_transaction_that_never_ends_is_named_as_what_keeps_the_rights_from_be
 def test_a_transaction_that_the_public_planes_role_leaves_open_keeps_one_push_from_being_forgotten_and_no_other(
     database: Database,
 ) -> None:
-    retention = Retention(keep_days=1, keep_count=100, replay_window_days=5)
     with database.engine(SERVE) as serve, database.engine(WORK) as work:
-        take(serve, delivery("1"), delivery("2"), delivery("3"))
-        for job in claim(work):
-            start(work, job)
-        end(work)
+        finish_three(serve, work)
         planted = (
             "INSERT INTO jobs (job_key, push_key, trigger, generation, guid, repository, repository_id, ref, head_sha, run_name,"
             " state, created_at, waiting_since, due_at, attempts, lease, lease_until, salt)"
@@ -174,11 +180,11 @@ def test_a_transaction_that_the_public_planes_role_leaves_open_keeps_one_push_fr
             " FROM pushes ORDER BY push_key LIMIT 1"
         )
         with left_open(database, SERVE, planted):
-            assert prune(work, retention, now=NOW + 9 * DAY) == 3
+            assert prune(work, RETENTION, now=NOW + 9 * DAY) == 3
             assert count(work, pushes) == 1
             (kept,) = rows(work, jobs)
             assert {bytes(row["push_key"]) for row in rows(work, keys)} == {bytes(kept["push_key"])}
-        prune(work, retention, now=NOW + 9 * DAY)
+        prune(work, RETENTION, now=NOW + 9 * DAY)
         assert [count(work, table) for table in (jobs, pushes, keys)] == [0, 0, 0]
         assert take(serve, delivery("1"))[0].result != DUPLICATE
 
@@ -187,17 +193,13 @@ def test_what_one_open_transaction_keeps_is_left_to_the_next_time_and_keeps_noth
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pruning, "_BATCH", 1)
-    retention = Retention(keep_days=1, keep_count=100, replay_window_days=5)
     with database.engine(SERVE) as serve, database.engine(WORK) as work:
-        take(serve, delivery("1"), delivery("2"), delivery("3"))
-        for job in claim(work):
-            start(work, job)
-        end(work)
+        finish_three(serve, work)
         with left_open(database, WORK, "SELECT 1 FROM jobs WHERE id = 1 FOR UPDATE"):
             with pytest.raises(ConflictError):
-                prune(work, retention, now=NOW + 9 * DAY)
+                prune(work, RETENTION, now=NOW + 9 * DAY)
             (kept,) = rows(work, jobs)
             assert kept["id"] == 1
             assert {bytes(row["push_key"]) for row in rows(work, keys)} == {bytes(kept["push_key"])}
-        prune(work, retention, now=NOW + 9 * DAY)
+        prune(work, RETENTION, now=NOW + 9 * DAY)
         assert [count(work, table) for table in (jobs, pushes, keys)] == [0, 0, 0]

@@ -8,7 +8,7 @@ import hashlib
 import pytest
 
 from tests.e2e.support.cluster import Cluster, Object
-from tests.e2e.support.repository import Repository
+from tests.e2e.support.repository import URL, Repository
 from tests.e2e.support.runs import TEKTON, Run, Runs
 
 REPOSITORY_ID = "1"
@@ -39,7 +39,7 @@ def scope_of(run: Run, branch: str) -> str:
     # Kubernetes makes one $ of two, so that a branch with a $ could pass for another: it shares nothing.
     if "$" in branch:
         return f"run-{run.uid}"
-    return "branch-" + hashlib.sha256(f"{REPOSITORY_ID}\n{branch}".encode()).hexdigest()[:40]
+    return "branch-" + hashlib.sha256(f"{URL}\n{REPOSITORY_ID}\n{branch}".encode()).hexdigest()[:40]
 
 
 def start(branch: str, runs: Runs, repository: Repository) -> Run:

@@ -7,7 +7,7 @@ from typing import Any
 
 import requests
 
-from receiver.journal.schema import jobs, transitions
+from receiver.journal.schema import WAITING, jobs, transitions
 from tests.controlplane.api import Api
 from tests.support.journals import opened, rows
 from tests.support.planes import Planes
@@ -31,6 +31,13 @@ def steps(planes: Planes) -> Counter[tuple[bytes, str, str]]:
     with opened(planes.folder, migrated=False) as engine:
         found = rows(engine, transitions)
     return Counter((row["job_key"], row["from_state"], row["to_state"]) for row in found)
+
+
+def postponements(planes: Planes) -> Counter[str]:
+    """Return why jobs were put off, and how many: noted for each job when it is put off for the first time."""
+    with opened(planes.folder, migrated=False) as engine:
+        found = rows(engine, transitions)
+    return Counter(row["reason"] for row in found if row["from_state"] == row["to_state"] == WAITING)
 
 
 def integrity(planes: Planes) -> str:

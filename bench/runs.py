@@ -20,6 +20,7 @@ from kubernetes import client, config
 
 from bench import load
 from bench.measured import Row, receiver
+from receiver.clients.posting import create_namespaced_custom_object
 from tests.controlplane.cluster import ControlPlane
 from tests.support.planes import Planes, delivery_headers
 from tests.support.pushes import encoded, seeded_push
@@ -151,17 +152,22 @@ def creator(plane: ControlPlane, planes: Planes, name: str) -> Callable[[int], o
     configuration = client.Configuration()
     config.load_kube_config(str(plane.kubeconfig), client_configuration=configuration)
     configuration.connection_pool_maxsize = 24
-    api = client.CustomObjectsApi(client.ApiClient(configuration))
+    api = client.ApiClient(configuration)
     file = planes.folder / f"{name}.json"
     file.write_bytes(encoded(seeded_push(name)))
     (explained,) = json.loads(planes.command("explain", str(file), "-o", "json").stdout)
     manifest = explained["manifest"]
-    namespace = manifest["metadata"]["namespace"]
 
     def create(number: int) -> object:
         run = {**manifest, "metadata": {**manifest["metadata"], "name": f"{name}-{number}"}}
-        return api.create_namespaced_custom_object(
-            "tekton.dev", "v1", namespace, "pipelineruns", run, field_validation="Strict"
+        return create_namespaced_custom_object(
+            api,
+            group="tekton.dev",
+            version="v1",
+            plural="pipelineruns",
+            body=run,
+            query={"fieldValidation": "Strict"},
+            _request_timeout=(3.0, 10.0),
         )
 
     return create

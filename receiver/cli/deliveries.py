@@ -16,8 +16,8 @@ from receiver.cli.database import open_journal
 from receiver.core.events import decode_push
 from receiver.core.triggers import decide
 from receiver.errors import PermanentError
-from receiver.journal.intake import Wanted
 from receiver.journal.queries import DeliveryRecord, JobRecord, Records, TransitionRecord
+from receiver.journal.rows import Wanted
 from receiver.journal.wake import open_waker
 
 

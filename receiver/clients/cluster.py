@@ -16,6 +16,7 @@ import urllib3
 from kubernetes import client
 
 from receiver.clients.credentials import configuration
+from receiver.clients.posting import create_namespaced_custom_object
 from receiver.clients.refusals import (
     ExistsError,
     ForbiddenError,
@@ -35,6 +36,8 @@ _PAGE = 250
 _WATCH_SECONDS = 20  # and the grace for one that died without a word: what is missed then is still seen within a minute
 _WATCH_GRACE_SECONDS = 10
 _DOUBT_SECONDS = 30.0
+_CREATE = {"fieldManager": "striv-receiver", "fieldValidation": "Strict"}
+_DRY_RUN = {**_CREATE, "dryRun": "All"}
 _MANAGED = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 
 
@@ -84,13 +87,11 @@ class Cluster:
         metadata = manifest["metadata"]
         try:
             run: dict[str, Any] = self._call(
-                self._objects_call("create_namespaced_custom_object_with_http_info"),
-                namespace=metadata["namespace"],
+                create_namespaced_custom_object,
+                api=self._objects.api_client,
                 plural="pipelineruns",
                 body=manifest,
-                field_validation="Strict",
-                field_manager="striv-receiver",
-                **({"dry_run": "All"} if dry_run else {}),
+                query=_DRY_RUN if dry_run else _CREATE,
             )
         except ExistsError:
             try:

@@ -19,6 +19,7 @@ from receiver.core.identity import PushKeys, job_key, run_name
 from receiver.errors import ConflictError
 from receiver.journal.bulk import insert_many, select_in
 from receiver.journal.engine import writing
+from receiver.journal.rows import Wanted, new_job_row, transition_row
 from receiver.journal.schema import (
     DEAD,
     IN_FLIGHT,
@@ -38,14 +39,6 @@ PRUNED = "pruned"
 """What an answer calls a job that finished so long ago that only its key is left."""
 _FOREVER = 1e15
 _ATTEMPTS = 4  # each but the first means that another replica was quicker meanwhile
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """One job that a push should become: a matched trigger's name and the prefix of its run names."""
-
-    trigger: str
-    name_prefix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,37 +219,6 @@ class _Plan:
             return JobView(wanted.trigger, stored.run_name, stored.state)
         self._rows[revivals].append({"job_key": key, "guid": delivery.envelope.guid, "asked_at": delivery.received_at})
         return JobView(wanted.trigger, stored.run_name, WAITING)
-
-
-def new_job_row(
-    *, key: bytes, push_key: bytes, wanted: Wanted, generation: int, push: Push, guid: str, now: float
-) -> dict[str, Any]:
-    """Return the row of a job that nobody has touched yet."""
-    return {
-        "job_key": key,
-        "push_key": push_key,
-        "trigger": wanted.trigger,
-        "generation": generation,
-        "guid": guid,
-        "repository": push.repository,
-        "repository_id": push.repository_id,
-        "ref": push.ref,
-        "head_sha": push.head_sha,
-        "state": WAITING,
-        "created_at": now,
-        "waiting_since": now,
-        "due_at": now,
-        "attempts": 0,
-        "lease": 0,
-        "lease_until": 0.0,
-        "salt": 0,
-        "run_name": run_name(wanted.name_prefix, key),
-    }
-
-
-def transition_row(key: bytes, from_state: str, to_state: str, reason: str, at: float) -> dict[str, Any]:
-    """Return a row of the log of state changes."""
-    return {"job_key": key, "at": at, "from_state": from_state, "to_state": to_state, "reason": reason}
 
 
 def _delivery_row(delivery: NewDelivery, result: str, reason: str, push_key: bytes | None) -> dict[str, Any]:

@@ -16,10 +16,9 @@ from sqlalchemy import (
     Engine,
     Row,
     Select,
-    Update,
     bindparam,
     case,
-    delete,
+    exists,
     func,
     select,
     update,
@@ -27,7 +26,8 @@ from sqlalchemy import (
 
 from receiver.journal.changes import FREE, IN_DOUBT, Change, Job, StartedJob
 from receiver.journal.engine import reading, writing
-from receiver.journal.intake import transition_row
+from receiver.journal.revive import revive_asked
+from receiver.journal.rows import transition_row
 from receiver.journal.schema import (
     DEAD,
     FINISHED,
@@ -41,23 +41,11 @@ from receiver.journal.schema import (
     revivals,
     transitions,
 )
+from receiver.journal.spelled import Spelled
 from receiver.journal.turns import DUE, claimable
 from receiver.journal.untrusted import LONGEST_PAYLOAD_BYTES, reading_rows, require_types, storable, unpacked
 
 _CHUNK = 500  # parameters in one IN list
-_MOST_REVIVALS = 50_000
-# Statements on the way of a push are made once: to build one costs SQLAlchemy five times as much as SQLite to run it.
-_ASKED = (
-    delete(revivals)
-    # So many at a time: nobody may keep all others waiting by filling this table.
-    .where(revivals.c.id.in_(select(revivals.c.id).order_by(revivals.c.id).limit(_MOST_REVIVALS)))
-    .returning(revivals.c.job_key)
-)
-_HOLD = (
-    update(jobs)
-    .where(jobs.c.id.in_(bindparam("ids", expanding=True)))
-    .values(lease=jobs.c.lease + 1, lease_until=bindparam("until"))
-)
 _STARTED_COLUMNS = (
     jobs.c.id,
     jobs.c.job_key,
@@ -82,15 +70,9 @@ class Jobs:
     def next_due(self, *, now: float) -> float | None:
         """Return when the next claimable job is due (it may be past), None when nothing waits."""
         with reading(self._engine) as connection:
-            asked = connection.execute(select(func.min(revivals.c.id))).scalar()
-            # A job is claimable when it is due and its lease, if any, has run out.
-            free_at = (
-                func.max(jobs.c.due_at, jobs.c.lease_until)
-                if _is_sqlite(connection)
-                else func.greatest(jobs.c.due_at, jobs.c.lease_until)
-            )
-            due = connection.execute(select(func.min(free_at)).where(jobs.c.state == WAITING)).scalar()
-        if asked is not None:
+            asked = _ASKED.execute(connection, {}).first()
+            due = _NEXT_DUE[connection.dialect.name].execute(connection, {}).scalar()
+        if asked:
             return now
         # A forged row can say that it is due at no time at all.
         return due if due is None or math.isfinite(due) else None
@@ -104,20 +86,21 @@ class Jobs:
         first, so not even a killed worker's lost run lets one more start. Branches take turns within a bounded trigger.
         """
         with reading_rows(), writing(self._engine) as connection:
-            _revive_asked(connection, now)
-            asked: dict[str, Any] = {"now": now, "longest": self._longest_payload_bytes}
+            values: dict[str, Any] = {"now": now, "longest": self._longest_payload_bytes}
             if max_active:
+                revive_asked(connection, now)
                 # Two workers that count at the same time would both see room. This row the public plane cannot lock.
                 connection.execute(select(journal.c.version).with_for_update())
-                which = _CHOSEN
-                asked["ids"] = claimable(connection, now=now, limit=limit, max_active=max_active)
+                values["ids"] = claimable(connection, now=now, limit=limit, max_active=max_active)
+                rows = connection.execute(_CHOSEN, values).all()
             else:
-                which = _OLDEST
-                asked["most"] = limit
-            rows = connection.execute(which, asked).all()
+                values["most"] = limit
+                rows = _OLDEST.execute(connection, values).all()
+                if (not rows or rows[0].asked) and revive_asked(connection, now):
+                    rows = _OLDEST.execute(connection, values).all()
             claimed = [_job(row, self._longest_payload_bytes) for row in rows]
             if claimed:
-                connection.execute(_HOLD, {"ids": [job.id for job in claimed], "until": now + lease_seconds})
+                _hold(connection, [job.id for job in claimed], until=now + lease_seconds)
         return claimed
 
     def renew(self, held: Iterable[Job], *, until: float) -> None:
@@ -197,12 +180,27 @@ def _locked(*which: ColumnElement[bool]) -> Select[Any]:
     )
 
 
-_OLDEST = _locked().limit(bindparam("most"))
+_ASKED = Spelled(select(revivals.c.id).limit(1))
+# A job is claimable when it is due and its lease, if any, has run out.
+_NEXT_DUE = {
+    database: Spelled(select(func.min(later(jobs.c.due_at, jobs.c.lease_until))).where(jobs.c.state == WAITING))
+    for database, later in (("sqlite", func.max), ("postgresql", func.greatest))
+}
+_OLDEST = Spelled(_locked().limit(bindparam("most")).add_columns(exists(select(revivals.c.id)).label("asked")))
 _CHOSEN = _locked(jobs.c.id.in_(bindparam("ids", expanding=True)))
 
 
-def _is_sqlite(connection: Connection) -> bool:
-    return connection.dialect.name == "sqlite"
+def _hold(connection: Connection, ids: list[int], *, until: float) -> None:
+    # Padded, so that few statements serve all sizes.
+    padded = [*ids, *([ids[-1]] * ((1 << (len(ids) - 1).bit_length()) - len(ids)))]
+    values = {f"id_{number}": each for number, each in enumerate(padded)}
+    _holding(len(padded)).execute(connection, {**values, "until": until})
+
+
+@lru_cache(maxsize=16)
+def _holding(size: int) -> Spelled:
+    these = jobs.c.id.in_([bindparam(f"id_{number}") for number in range(size)])
+    return Spelled(update(jobs).where(these).values(lease=jobs.c.lease + 1, lease_until=bindparam("until")))
 
 
 def _job(row: Row[Any], longest_payload_bytes: int) -> Job:
@@ -252,47 +250,24 @@ def _apply(connection: Connection, change: Change) -> bool:
     if change.lease is not None:
         named["held"] = change.lease
     named |= {f"new_{name}": storable(value) for name, value in change.values.items()}
-    done = connection.execute(_step(tuple(change.values), change.lease is not None), named).rowcount == 1
+    done = _step(tuple(change.values), change.lease is not None).execute(connection, named).rowcount == 1
     if done and (change.is_news or change.state != change.expected):
         row = transition_row(change.job.key, change.expected, change.state, storable(change.reason), change.at)
-        connection.execute(_LOGGED, row)
+        _LOGGED.execute(connection, row)
     return done
 
 
-_LOGGED = transitions.insert().inline()
+_LOGGED = Spelled(
+    transitions.insert()
+    .inline()
+    .values({column.name: bindparam(column.name) for column in transitions.c if not column.primary_key})
+)
 
 
 @lru_cache(maxsize=64)
-def _step(columns: tuple[str, ...], under_lease: bool) -> Update:
+def _step(columns: tuple[str, ...], under_lease: bool) -> Spelled:
     expected = (jobs.c.id == bindparam("job_id")) & (jobs.c.state == bindparam("expected"))
     if under_lease:
         expected &= jobs.c.lease == bindparam("held")
     values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in columns}
-    return update(jobs).where(expected).values(state=bindparam("next"), **values)
-
-
-def _revive_asked(connection: Connection, now: float) -> None:
-    keys = list({bytes(key) for key in connection.execute(_ASKED).scalars()})
-    for start in range(0, len(keys), _CHUNK):
-        some = jobs.c.job_key.in_(keys[start : start + _CHUNK])
-        # Only what is dead is taken one by one, for the reason above.
-        for key in connection.execute(select(jobs.c.job_key).where(some, jobs.c.state == DEAD)).scalars().all():
-            revive(connection, bytes(key), now=now, reason="redelivered")
-
-
-def revive(connection: Connection, key: bytes, *, now: float, reason: str) -> bool:
-    """Give a dead job another life; False when it is not dead."""
-    fresh = {
-        "state": WAITING,
-        "due_at": now,
-        "waiting_since": now,
-        "attempts": 0,
-        "reason": None,
-        "message": None,
-        "finished_at": None,
-    }
-    dead = (jobs.c.job_key == key) & (jobs.c.state == DEAD)
-    done = connection.execute(update(jobs).where(dead).values(fresh)).rowcount == 1
-    if done:
-        connection.execute(transitions.insert().values(transition_row(key, DEAD, WAITING, reason, now)))
-    return done
+    return Spelled(update(jobs).where(expected).values(state=bindparam("next"), **values))

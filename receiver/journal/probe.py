@@ -11,7 +11,8 @@ from sqlalchemy import Engine, Table
 from receiver.core.events import Envelope, Push
 from receiver.core.filters import ChangedFiles
 from receiver.journal.engine import writing
-from receiver.journal.intake import IGNORED, NewDelivery, Receipt, Wanted, new_job_row, transition_row
+from receiver.journal.intake import IGNORED, NewDelivery, Receipt
+from receiver.journal.rows import Wanted, new_job_row, transition_row
 from receiver.journal.schema import WAITING, WEBHOOK, deliveries, jobs, keys, pushes, transitions
 
 _NAME = "probe"

@@ -12,8 +12,9 @@ from receiver.core.events import Push
 from receiver.core.identity import job_key
 from receiver.errors import ConflictError, NotFoundError, PermanentError
 from receiver.journal.engine import reading, writing
-from receiver.journal.intake import ACCEPTED, Wanted, new_job_row, transition_row
-from receiver.journal.jobs import revive
+from receiver.journal.intake import ACCEPTED
+from receiver.journal.revive import revive
+from receiver.journal.rows import Wanted, new_job_row, transition_row
 from receiver.journal.schema import (
     DEAD,
     DISMISSED,

@@ -11,7 +11,8 @@ from receiver.core.params import PushContext
 from receiver.core.signature import Secret, unsigned
 from receiver.core.triggers import Trigger, decide, why_ignored
 from receiver.errors import RejectedError
-from receiver.journal.intake import NewDelivery, Wanted
+from receiver.journal.intake import NewDelivery
+from receiver.journal.rows import Wanted
 
 _DAY_SECONDS = 86_400.0
 

@@ -13,10 +13,11 @@ from sqlalchemy import Engine, event
 
 from receiver.journal.changes import Change, Job, finished, postponed
 from receiver.journal.engine import open_engine
-from receiver.journal.intake import ACCEPTED, DUPLICATE, Intake, Receipt, Wanted
+from receiver.journal.intake import ACCEPTED, DUPLICATE, Intake, Receipt
 from receiver.journal.jobs import Jobs
 from receiver.journal.prune import Retention, prune
 from receiver.journal.queries import Records
+from receiver.journal.rows import Wanted
 from receiver.journal.schema import deliveries, jobs, pushes
 from tests.support.jobs import claim, end, start
 from tests.support.journals import NOW, count, delivery, ignored, run_sql, statements_of, take

@@ -12,10 +12,11 @@ from receiver.errors import ConflictError, TamperedError
 from receiver.journal.changes import died
 from receiver.journal.engine import writing
 from receiver.journal.guard import check_objects, guard
-from receiver.journal.intake import ACCEPTED, DUPLICATE, NewDelivery, Wanted
+from receiver.journal.intake import ACCEPTED, DUPLICATE, NewDelivery
 from receiver.journal.jobs import Jobs
 from receiver.journal.prune import Retention, prune
 from receiver.journal.queries import Records
+from receiver.journal.rows import Wanted
 from receiver.journal.schema import deliveries, jobs, keys, pushes, revivals
 from tests.support.changes import assert_words_are_stored
 from tests.support.jobs import claim, end, start

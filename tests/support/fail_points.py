@@ -22,6 +22,7 @@ from receiver.cli.main import receiver
 from receiver.clients.cluster import Cluster
 from receiver.journal import jobs as jobs_module
 from receiver.journal import prune as prune_module
+from receiver.journal import revive as revive_module
 from receiver.journal.changes import IN_DOUBT, Change
 from receiver.journal.intake import Intake, NewDelivery, _Plan
 from receiver.journal.jobs import Jobs
@@ -116,7 +117,7 @@ FOUND = {
 }
 """Passed by the worker after one that died between creation and record."""
 REVIVED = {
-    "revived, before the commit": Point(jobs_module, "revive", after=True),
+    "revived, before the commit": Point(revive_module, "revive", after=True),
     "revived and claimed, before the commit": _last_of("claim", _has_claimed),
     "revived and claimed": Point(Jobs, "claim", after=True, condition=_is_not_empty),
 }

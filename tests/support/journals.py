@@ -16,8 +16,9 @@ from sqlalchemy.engine import make_url
 from receiver.core.events import Envelope, decode_push
 from receiver.core.identity import push_keys
 from receiver.journal.engine import open_engine, reading
-from receiver.journal.intake import Intake, NewDelivery, Receipt, Wanted
+from receiver.journal.intake import Intake, NewDelivery, Receipt
 from receiver.journal.migrate import migrate
+from receiver.journal.rows import Wanted
 
 NOW = 1_800_000_000.0
 TRIGGER = "striv"

@@ -33,10 +33,11 @@ from receiver.core.triggers import Trigger, decide
 from receiver.errors import TransientError
 from receiver.journal.changes import Change
 from receiver.journal.engine import reading
-from receiver.journal.intake import ACCEPTED, DUPLICATE, Intake, NewDelivery, Wanted
+from receiver.journal.intake import ACCEPTED, DUPLICATE, Intake, NewDelivery
 from receiver.journal.jobs import Jobs
 from receiver.journal.prune import Retention, prune
 from receiver.journal.queries import Records
+from receiver.journal.rows import Wanted
 from receiver.journal.schema import DEAD, FINISHED, STARTED, WAITING, jobs
 from receiver.journal.turns import DEAD_IN_DOUBT_SECONDS
 from receiver.journal.writer import BatchWriter

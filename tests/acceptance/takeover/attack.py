@@ -12,7 +12,7 @@ from sqlalchemy import Engine, insert
 
 from receiver.core.events import decode_push
 from receiver.core.identity import job_key, push_keys
-from receiver.journal.intake import Wanted, new_job_row
+from receiver.journal.rows import Wanted, new_job_row
 from receiver.journal.schema import jobs, pushes
 from tests.controlplane.api import Api
 from tests.controlplane.cluster import ControlPlane

@@ -9,9 +9,9 @@ from sqlalchemy import Engine, update
 
 from receiver.errors import JournalError
 from receiver.journal.changes import finished, postponed
-from receiver.journal.intake import Wanted
 from receiver.journal.jobs import Jobs
 from receiver.journal.queries import Records
+from receiver.journal.rows import Wanted
 from receiver.journal.schema import DEAD, FINISHED, STARTED, WAITING, jobs, revivals, transitions
 from tests.support.changes import Kind, apply, assert_words_are_stored, claim_one, die, postpone, salt, start
 from tests.support.jobs import claim

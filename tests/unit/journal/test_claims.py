@@ -24,6 +24,15 @@ def test_jobs_are_claimed_in_the_order_in_which_they_are_due_and_came(engine: En
     assert [[heads[job.head_sha] for job in part] for part in (one, rest)] == [["first", "second"], ["late"]]
 
 
+@pytest.mark.parametrize("size", [*range(1, 10), 15, 16, 17, 63, 64, 65])
+def test_a_claim_of_any_size_takes_just_so_many_leases_once_each(engine: Engine, size: int) -> None:
+    take(engine, *(delivery(str(number)) for number in range(size + 1)))
+    claimed = claim(engine, limit=size)
+    leases = {row["id"]: row["lease"] for row in rows(engine, jobs)}
+    assert len(claimed) == size
+    assert leases == {row: int(row in {job.id for job in claimed}) for row in leases}
+
+
 def test_a_claimed_job_carries_what_was_stored(engine: Engine) -> None:
     new = delivery(id="g")
     take(engine, new)

@@ -10,9 +10,10 @@ from sqlalchemy import Engine
 
 from receiver.journal.changes import StartedJob, died, finished, started
 from receiver.journal.engine import reading, writing
-from receiver.journal.intake import ACCEPTED, transition_row
+from receiver.journal.intake import ACCEPTED
 from receiver.journal.jobs import Jobs
 from receiver.journal.prune import Retention, prune
+from receiver.journal.rows import transition_row
 from receiver.journal.schema import DEAD, STARTED, WAITING, deliveries, jobs, transitions
 from tests.support.journals import NOW, count, delivery, ignored, rows, take
 

@@ -7,10 +7,10 @@ from sqlalchemy import Engine, event
 
 from receiver.errors import NotFoundError, PermanentError
 from receiver.journal.changes import died
-from receiver.journal.intake import Wanted
 from receiver.journal.jobs import Jobs
 from receiver.journal.prune import Retention, prune
 from receiver.journal.queries import Records
+from receiver.journal.rows import Wanted
 from receiver.journal.schema import DEAD, REPLAY, WAITING, deliveries, jobs, keys, transitions
 from tests.support.journals import NOW, count, delivery, ignored, rows, run_sql, take
 

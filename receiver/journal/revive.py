@@ -1,0 +1,46 @@
+"""Giving dead jobs another life: because GitHub delivered the push again, or because a person asks for it."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, delete, select, update
+
+from receiver.journal.rows import transition_row
+from receiver.journal.schema import DEAD, WAITING, jobs, revivals, transitions
+
+_CHUNK = 500  # parameters in one IN list
+_MOST = 50_000
+_TAKEN = (
+    delete(revivals)
+    # So many at a time: nobody may keep all others waiting by filling this table.
+    .where(revivals.c.id.in_(select(revivals.c.id).order_by(revivals.c.id).limit(_MOST)))
+    .returning(revivals.c.job_key)
+)
+
+
+def revive_asked(connection: Connection, now: float) -> bool:
+    """Give the dead jobs that were redelivered another life; False when nobody asked."""
+    keys = list({bytes(key) for key in connection.execute(_TAKEN).scalars()})
+    for start in range(0, len(keys), _CHUNK):
+        some = jobs.c.job_key.in_(keys[start : start + _CHUNK])
+        # Only what is dead is taken one by one, for the reason above.
+        for key in connection.execute(select(jobs.c.job_key).where(some, jobs.c.state == DEAD)).scalars().all():
+            revive(connection, bytes(key), now=now, reason="redelivered")
+    return bool(keys)
+
+
+def revive(connection: Connection, key: bytes, *, now: float, reason: str) -> bool:
+    """Give a dead job another life; False when it is not dead."""
+    fresh = {
+        "state": WAITING,
+        "due_at": now,
+        "waiting_since": now,
+        "attempts": 0,
+        "reason": None,
+        "message": None,
+        "finished_at": None,
+    }
+    dead = (jobs.c.job_key == key) & (jobs.c.state == DEAD)
+    done = connection.execute(update(jobs).where(dead).values(fresh)).rowcount == 1
+    if done:
+        connection.execute(transitions.insert().values(transition_row(key, DEAD, WAITING, reason, now)))
+    return done

@@ -1,0 +1,48 @@
+"""Statements that are spelled once: for those on the way of a push, and those that a burst of pushes repeats.
+
+SQLAlchemy keeps what it has compiled. To look that up, to bind and to read the answer still costs it several times what the
+statement costs SQLite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, Dialect, Executable
+from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql.compiler import SQLCompiler
+
+
+class Spelled:
+    """A statement whose values are numbers, texts and bytes, which every driver takes and returns as they are."""
+
+    def __init__(self, statement: Executable) -> None:
+        self._statement = statement
+        self._texts: dict[str, _Text] = {}
+
+    def execute(self, connection: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
+        """Execute it with its named values; raises KeyError when one is missing, TypeError for what cannot be spelled once."""
+        text = self._texts.get(connection.dialect.name)
+        if text is None:
+            text = self._texts[connection.dialect.name] = _Text(self._statement, connection.dialect)
+        return connection.exec_driver_sql(text.sql, text.bound(values))
+
+
+class _Text:
+    def __init__(self, statement: Executable, dialect: Dialect) -> None:
+        compiled = statement.compile(dialect=dialect) if isinstance(statement, ClauseElement) else None
+        if not isinstance(compiled, SQLCompiler):
+            raise TypeError("only SQL that is executed with values can be spelled once")
+        if compiled.post_compile_params:
+            raise TypeError("a list that grows with its values (an expanding parameter) is spelled anew at each call")
+        self.sql = str(compiled)
+        self._names = tuple(compiled.bind_names.values())
+        self._own = {name: bind.value for bind, name in compiled.bind_names.items() if not bind.required}
+        self._order = compiled.positiontup
+
+    def bound(self, values: Mapping[str, Any]) -> Any:
+        every = {**self._own, **values}
+        if self._order is None:
+            return {name: every[name] for name in self._names}
+        return tuple(every[name] for name in self._order)

@@ -1,0 +1,64 @@
+"""Statements that are spelled once do what SQLAlchemy would do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import BindParameter, Engine, bindparam, create_engine, insert, literal, select
+from sqlalchemy.schema import CreateTable
+
+from receiver.journal.engine import reading, writing
+from receiver.journal.schema import DEAD, jobs, transitions
+from receiver.journal.spelled import Spelled
+from tests.support.journals import NOW, rows
+
+VALUES = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+    st.integers(-(2**62), 2**62),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.binary(),
+    st.none(),
+)
+
+
+@given(value=VALUES)
+def test_every_value_that_a_column_takes_comes_back_as_it_went(value: object) -> None:
+    value_as_it_is: BindParameter[Any] = bindparam("value")
+    statement = select(value_as_it_is.label("found"), literal("%(x)s :y ?").label("own"))
+    with create_engine("sqlite://").connect() as connection:
+        found = Spelled(statement).execute(connection, {"value": value}).one()
+    assert (found.found, found.own) == (value, "%(x)s :y ?")
+
+
+def test_a_statement_is_executed_with_the_values_of_each_call(engine: Engine) -> None:
+    logged = Spelled(insert(transitions).values({c.name: bindparam(c.name) for c in transitions.c if c.name != "id"}))
+    for number in range(3):
+        with writing(engine) as connection:
+            row = {
+                "job_key": bytes([number]) * 32,
+                "at": NOW,
+                "from_state": "",
+                "to_state": DEAD,
+                "reason": str(number),
+            }
+            assert logged.execute(connection, row).rowcount == 1
+    assert [(row["job_key"][0], row["reason"]) for row in rows(engine, transitions)] == [(0, "0"), (1, "1"), (2, "2")]
+
+
+def test_a_value_that_is_missing_is_an_error_and_no_null(engine: Engine) -> None:
+    with reading(engine) as connection, pytest.raises(KeyError, match="value"):
+        Spelled(select(bindparam("value"))).execute(connection, {})
+
+
+def test_what_is_spelled_anew_at_each_call_is_refused(engine: Engine) -> None:
+    growing = select(jobs.c.id).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+    with reading(engine) as connection, pytest.raises(TypeError, match="at each call"):
+        Spelled(growing).execute(connection, {"ids": [1]})
+
+
+def test_what_takes_no_values_is_refused(engine: Engine) -> None:
+    with reading(engine) as connection, pytest.raises(TypeError, match="with values"):
+        Spelled(CreateTable(jobs)).execute(connection, {})

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from receiver.journal.changes import FREE, IN_DOUBT, Change, Job, StartedJob
 from receiver.journal.engine import reading, writing
-from receiver.journal.revive import revive_asked
+from receiver.journal.revive import is_asked, revive_asked
 from receiver.journal.rows import transition_row
 from receiver.journal.schema import (
     DEAD,
@@ -41,7 +41,7 @@ from receiver.journal.schema import (
     revivals,
     transitions,
 )
-from receiver.journal.spelled import Spelled
+from receiver.journal.spelled import Spelled, listed, padded, places
 from receiver.journal.turns import DUE, claimable
 from receiver.journal.untrusted import LONGEST_PAYLOAD_BYTES, reading_rows, require_types, storable, unpacked
 
@@ -70,7 +70,7 @@ class Jobs:
     def next_due(self, *, now: float) -> float | None:
         """Return when the next claimable job is due (it may be past), None when nothing waits."""
         with reading(self._engine) as connection:
-            asked = _ASKED.execute(connection, {}).first()
+            asked = is_asked(connection)
             due = _NEXT_DUE[connection.dialect.name].execute(connection, {}).scalar()
         if asked:
             return now
@@ -90,9 +90,9 @@ class Jobs:
             if max_active:
                 revive_asked(connection, now)
                 # Two workers that count at the same time would both see room. This row the public plane cannot lock.
-                connection.execute(select(journal.c.version).with_for_update())
-                values["ids"] = claimable(connection, now=now, limit=limit, max_active=max_active)
-                rows = connection.execute(_CHOSEN, values).all()
+                _ONE_AT_A_TIME.execute(connection, {})
+                ids = padded(claimable(connection, now=now, limit=limit, max_active=max_active))
+                rows = _chosen(len(ids)).execute(connection, {**values, **listed("id", ids)}).all() if ids else []
             else:
                 values["most"] = limit
                 rows = _OLDEST.execute(connection, values).all()
@@ -180,27 +180,29 @@ def _locked(*which: ColumnElement[bool]) -> Select[Any]:
     )
 
 
-_ASKED = Spelled(select(revivals.c.id).limit(1))
 # A job is claimable when it is due and its lease, if any, has run out.
 _NEXT_DUE = {
     database: Spelled(select(func.min(later(jobs.c.due_at, jobs.c.lease_until))).where(jobs.c.state == WAITING))
     for database, later in (("sqlite", func.max), ("postgresql", func.greatest))
 }
+_ONE_AT_A_TIME = Spelled(select(journal.c.version).with_for_update())
 _OLDEST = Spelled(_locked().limit(bindparam("most")).add_columns(exists(select(revivals.c.id)).label("asked")))
-_CHOSEN = _locked(jobs.c.id.in_(bindparam("ids", expanding=True)))
 
 
 def _hold(connection: Connection, ids: list[int], *, until: float) -> None:
-    # Padded, so that few statements serve all sizes.
-    padded = [*ids, *([ids[-1]] * ((1 << (len(ids) - 1).bit_length()) - len(ids)))]
-    values = {f"id_{number}": each for number, each in enumerate(padded)}
-    _holding(len(padded)).execute(connection, {**values, "until": until})
+    every = padded(ids)
+    _holding(len(every)).execute(connection, {**listed("id", every), "until": until})
 
 
 @lru_cache(maxsize=16)
 def _holding(size: int) -> Spelled:
-    these = jobs.c.id.in_([bindparam(f"id_{number}") for number in range(size)])
-    return Spelled(update(jobs).where(these).values(lease=jobs.c.lease + 1, lease_until=bindparam("until")))
+    held = {"lease": jobs.c.lease + 1, "lease_until": bindparam("until")}
+    return Spelled(update(jobs).where(jobs.c.id.in_(places("id", size))).values(held))
+
+
+@lru_cache(maxsize=16)
+def _chosen(size: int) -> Spelled:
+    return Spelled(_locked(jobs.c.id.in_(places("id", size))))
 
 
 def _job(row: Row[Any], longest_payload_bytes: int) -> Job:

@@ -6,10 +6,10 @@ statement costs SQLite.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Dialect, Executable
+from sqlalchemy import BindParameter, Connection, CursorResult, Dialect, Executable, bindparam
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -27,6 +27,21 @@ class Spelled:
         if text is None:
             text = self._texts[connection.dialect.name] = _Text(self._statement, connection.dialect)
         return connection.exec_driver_sql(text.sql, text.bound(values))
+
+
+def places(name: str, size: int) -> list[BindParameter[Any]]:
+    """Return parameters for a list of so many values, which `listed` fills; a list that grew would be spelled anew."""
+    return [bindparam(f"{name}_{number}") for number in range(size)]
+
+
+def listed(name: str, values: Sequence[Any]) -> dict[str, Any]:
+    """Return the values for `places` of that size."""
+    return {f"{name}_{number}": value for number, value in enumerate(values)}
+
+
+def padded(values: Sequence[Any]) -> list[Any]:
+    """Repeat the last value up to a power of two, so that few statements serve lists of all sizes; an empty one stays empty."""
+    return [*values, *([values[-1]] * ((1 << (len(values) - 1).bit_length()) - len(values)))] if values else []
 
 
 class _Text:

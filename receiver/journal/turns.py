@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
 
-from sqlalchemy import BindParameter, Connection, Select, bindparam, case, func, select
+from sqlalchemy import BindParameter, Connection, bindparam, case, func, select
 
 from receiver.journal.changes import FREE
 from receiver.journal.schema import DEAD, STARTED, WAITING, jobs
+from receiver.journal.spelled import Spelled, listed, places
 
 DEAD_IN_DOUBT_SECONDS = 3 * 3_600.0
 """How long the run that a dead job may have left behind counts as active.
@@ -22,32 +23,44 @@ DUE = (jobs.c.state == WAITING) & (jobs.c.due_at <= NOW) & (jobs.c.lease_until <
 
 def claimable(connection: Connection, *, now: float, limit: int, max_active: Mapping[str, int]) -> list[int]:
     """Return the ids of up to `limit` jobs that may be taken now where these triggers are bounded."""
-    bounded = list(max_active)
-    found = list(connection.execute(_UNBOUNDED, {"now": now, "bounded": bounded, "most": limit}).scalars())
-    known = {"bounded": bounded, "dead_since": now - DEAD_IN_DOUBT_SECONDS}
-    active = {row.trigger: row.active for row in connection.execute(_ACTIVE, known)}
+    bounded = listed("bounded", list(max_active))
+    free = _unbounded(len(max_active)).execute(connection, {**bounded, "now": now, "most": limit})
+    found = list(free.scalars())
+    counted = _active(len(max_active)).execute(connection, {**bounded, "dead_since": now - DEAD_IN_DOUBT_SECONDS})
+    active = {row.trigger: row.active for row in counted}
     for trigger, most in max_active.items():
         room = min(most - active.get(trigger, 0), limit - len(found))
         if room > 0:
-            found += connection.execute(_IN_TURNS, {"now": now, "bounded": trigger, "room": room}).scalars()
+            found += _IN_TURNS.execute(connection, {"now": now, "bounded": trigger, "room": room}).scalars()
     return found
 
 
-def _active() -> Select[tuple[str, int]]:
+@lru_cache(maxsize=4)
+def _active(triggers: int) -> Spelled:
     """How many runs of each bounded trigger exist, or may exist."""
     exists = (
         (jobs.c.state == STARTED)
         | ((jobs.c.state == WAITING) & (jobs.c.lease_until > FREE))
         | ((jobs.c.state == DEAD) & (jobs.c.due_at > bindparam("dead_since")) & (jobs.c.lease_until > FREE))
     )
-    return (
+    return Spelled(
         select(jobs.c.trigger, func.count().label("active"))
-        .where(exists, jobs.c.trigger.in_(bindparam("bounded", expanding=True)))
+        .where(exists, jobs.c.trigger.in_(places("bounded", triggers)))
         .group_by(jobs.c.trigger)
     )
 
 
-def _in_turns() -> Select[Any]:
+@lru_cache(maxsize=4)
+def _unbounded(triggers: int) -> Spelled:
+    return Spelled(
+        select(jobs.c.id)
+        .where(DUE, jobs.c.trigger.not_in(places("bounded", triggers)) | (jobs.c.lease_until > FREE))
+        .order_by(jobs.c.due_at, jobs.c.id)
+        .limit(bindparam("most"))
+    )
+
+
+def _in_turns() -> Spelled:
     """The oldest job of each branch, then the second of each, and so on.
 
     Among equals, whoever has waited longest comes first: since its job is due, or since the last run of its branch ended if
@@ -73,15 +86,7 @@ def _in_turns() -> Select[Any]:
     waiting_since = func.coalesce(last.scalar_subquery(), due_at)
     order = (ranked.c.turn + in_hand.scalar_subquery(), waiting_since, due_at, ranked.c.id)
     room: BindParameter[int] = bindparam("room")
-    return select(ranked.c.id).where(ranked.c.turn <= room).order_by(*order).limit(room)
+    return Spelled(select(ranked.c.id).where(ranked.c.turn <= room).order_by(*order).limit(room))
 
 
-# Made once, as in receiver.journal.jobs.
-_UNBOUNDED = (
-    select(jobs.c.id)
-    .where(DUE, jobs.c.trigger.not_in(bindparam("bounded", expanding=True)) | (jobs.c.lease_until > FREE))
-    .order_by(jobs.c.due_at, jobs.c.id)
-    .limit(bindparam("most"))
-)
-_ACTIVE = _active()
 _IN_TURNS = _in_turns()

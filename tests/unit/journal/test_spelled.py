@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import BindParameter, Engine, bindparam, create_engine, insert, literal, select
+from sqlalchemy import BindParameter, Engine, bindparam, create_engine, insert, literal, select, union_all
 from sqlalchemy.schema import CreateTable
 
 from receiver.journal.engine import reading, writing
 from receiver.journal.schema import DEAD, jobs, transitions
-from receiver.journal.spelled import Spelled
+from receiver.journal.spelled import Spelled, listed, padded, places
 from tests.support.journals import NOW, rows
 
 VALUES = st.one_of(
@@ -57,6 +57,24 @@ def test_what_is_spelled_anew_at_each_call_is_refused(engine: Engine) -> None:
     growing = select(jobs.c.id).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
     with reading(engine) as connection, pytest.raises(TypeError, match="at each call"):
         Spelled(growing).execute(connection, {"ids": [1]})
+
+
+@given(values=st.lists(st.integers(0, 300), min_size=1, max_size=130))
+def test_a_padded_list_finds_what_the_list_itself_finds_with_one_statement_for_each_power_of_two(
+    values: list[int],
+) -> None:
+    every = padded(values)
+    numbers = union_all(*(select(literal(number).label("number")) for number in range(0, 300, 7))).subquery()
+    statement = Spelled(select(numbers.c.number).where(numbers.c.number.in_(places("value", len(every)))))
+    with create_engine("sqlite://").connect() as connection:
+        found = statement.execute(connection, listed("value", every)).scalars().all()
+    assert set(found) == {value for value in values if value % 7 == 0 and value < 300}
+    assert len(every) in {2**power for power in range(9)}
+    assert len(values) <= len(every) < 2 * len(values)
+
+
+def test_an_empty_list_stays_empty() -> None:
+    assert padded([]) == []
 
 
 def test_what_takes_no_values_is_refused(engine: Engine) -> None:

@@ -1,6 +1,7 @@
 """The Kubernetes API, as far as the receiver needs it: PipelineRuns in dicts, a time-out on every call, our own errors.
 
-Uses the official client's dict API (CustomObjectsApi): its models and informer cannot carry custom resources.
+Uses the official client's dict API (CustomObjectsApi): its models and informer cannot carry custom resources. What a push
+waits for, the creation, goes through its lower half (receiver.clients.posting).
 """
 
 from __future__ import annotations
@@ -99,14 +100,14 @@ class Cluster:
             except NotFoundError as error:
                 raise TransientError("the object that had the run's name was deleted just now") from error
             if (_metadata(found).get("annotations") or {}).get(KEY) == metadata["annotations"][KEY]:
-                return _usable(found)
+                return _usable(found, metadata)
             raise TakenError(
                 f"the name {metadata['name']} in {metadata['namespace']} belongs to another object"
             ) from None
         except (ForbiddenError, NotFoundError) as error:
             self._doubt(error)
             raise
-        return _usable(run)
+        return _usable(run, metadata)
 
     def _doubt(self, refusal: PermanentError) -> None:
         """Raise OutageError while the API server is only starting: it forbids everything until it has read its rules.
@@ -268,12 +269,13 @@ def _metadata(found: Any) -> dict[str, Any]:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def _usable(run: dict[str, Any]) -> dict[str, Any]:
-    """Return what a reply says was made, unless it is no PipelineRun: a proxy's page, for instance."""
+def _usable(run: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return what a reply says was made, unless it is no PipelineRun or another: a proxy's page, for instance."""
     metadata = _metadata(run)
-    if all(isinstance(metadata.get(name), str) for name in ("name", "namespace", "uid")):
+    same = all(metadata.get(name) == wanted[name] for name in ("name", "namespace"))
+    if same and isinstance(metadata.get("uid"), str):
         return run
-    raise TransientError(f"the API server's reply is no PipelineRun: {shortened(str(run))}", in_doubt=True)
+    raise TransientError(f"the API server's reply is no PipelineRun of ours: {shortened(str(run))}", in_doubt=True)
 
 
 def _essence(found: dict[str, Any]) -> dict[str, Any]:

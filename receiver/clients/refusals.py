@@ -60,7 +60,7 @@ def _message(error: client.ApiException) -> str:
     body = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else error.body or ""
     try:
         text = json.loads(body)["message"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         # Not an API server's Status object, so perhaps a proxy's page: its length says nothing, its begin may.
         text = body[:200] or error.reason or "no message"
     return shortened(f"HTTP {error.status}: {text}")

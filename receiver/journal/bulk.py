@@ -15,7 +15,7 @@ from sqlalchemy.sql.compiler import IdentifierPreparer
 
 _LARGEST = 64
 _EXACT = 16
-_IN_LIST = 512  # values in one IN list
+IN_LIST = 500  # values in one IN list
 STATEMENTS = 256
 """How many prepared statements a SQLite connection should keep, so that those made here are among them."""
 
@@ -38,8 +38,8 @@ def select_in(
 ) -> Iterator[Row[Any]]:
     """Yield these columns of the rows in which `column` is one of the values."""
     quote = connection.dialect.identifier_preparer
-    for start in range(0, len(wanted), _IN_LIST):
-        some = wanted[start : start + _IN_LIST]
+    for start in range(0, len(wanted), IN_LIST):
+        some = wanted[start : start + IN_LIST]
         if connection.dialect.name == "sqlite":
             # SQLAlchemy spells an IN list anew at each call. Padded, so that here too few statements serve all sizes.
             values = (*some, *([some[-1]] * ((1 << (len(some) - 1).bit_length()) - len(some))))

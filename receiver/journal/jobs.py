@@ -18,12 +18,12 @@ from sqlalchemy import (
     Select,
     bindparam,
     case,
-    exists,
     func,
     select,
     update,
 )
 
+from receiver.journal.bulk import IN_LIST
 from receiver.journal.changes import FREE, IN_DOUBT, Change, Job, StartedJob
 from receiver.journal.engine import reading, writing
 from receiver.journal.revive import is_asked, revive_asked
@@ -38,14 +38,12 @@ from receiver.journal.schema import (
     jobs,
     journal,
     pushes,
-    revivals,
     transitions,
 )
 from receiver.journal.spelled import Spelled, listed, padded, places
 from receiver.journal.turns import DUE, claimable
 from receiver.journal.untrusted import LONGEST_PAYLOAD_BYTES, reading_rows, require_types, storable, unpacked
 
-_CHUNK = 500  # parameters in one IN list
 _STARTED_COLUMNS = (
     jobs.c.id,
     jobs.c.job_key,
@@ -75,7 +73,7 @@ class Jobs:
         if asked:
             return now
         # A forged row can say that it is due at no time at all.
-        return due if due is None or math.isfinite(due) else None
+        return _time(due)
 
     def claim(
         self, *, now: float, limit: int, lease_seconds: float, max_active: Mapping[str, int] | None = None
@@ -87,17 +85,15 @@ class Jobs:
         """
         with reading_rows(), writing(self._engine) as connection:
             values: dict[str, Any] = {"now": now, "longest": self._longest_payload_bytes}
+            revive_asked(connection, now)
             if max_active:
-                revive_asked(connection, now)
                 # Two workers that count at the same time would both see room. This row the public plane cannot lock.
                 _ONE_AT_A_TIME.execute(connection, {})
                 ids = padded(claimable(connection, now=now, limit=limit, max_active=max_active))
-                rows = _chosen(len(ids)).execute(connection, {**values, **listed("id", ids)}).all() if ids else []
+                rows = _chosen(len(ids)).execute(connection, {**values, **listed(jobs.c.id, ids)}).all() if ids else []
             else:
                 values["most"] = limit
                 rows = _OLDEST.execute(connection, values).all()
-                if (not rows or rows[0].asked) and revive_asked(connection, now):
-                    rows = _OLDEST.execute(connection, values).all()
             claimed = [_job(row, self._longest_payload_bytes) for row in rows]
             if claimed:
                 _hold(connection, [job.id for job in claimed], until=now + lease_seconds)
@@ -159,8 +155,8 @@ class Jobs:
         found: list[StartedJob] = []
         every = list(results)
         with reading_rows(), reading(self._engine) as connection:
-            for start in range(0, len(every), _CHUNK):
-                some = jobs.c.job_key.in_(every[start : start + _CHUNK])
+            for start in range(0, len(every), IN_LIST):
+                some = jobs.c.job_key.in_(every[start : start + IN_LIST])
                 query = select(*_STARTED_COLUMNS, jobs.c.result).where(jobs.c.state == FINISHED, some)
                 rows = connection.execute(query).all()
                 found += [_started_job(row) for row in rows if row.result != results[bytes(row.job_key)]]
@@ -186,23 +182,23 @@ _NEXT_DUE = {
     for database, later in (("sqlite", func.max), ("postgresql", func.greatest))
 }
 _ONE_AT_A_TIME = Spelled(select(journal.c.version).with_for_update())
-_OLDEST = Spelled(_locked().limit(bindparam("most")).add_columns(exists(select(revivals.c.id)).label("asked")))
+_OLDEST = Spelled(_locked().limit(bindparam("most")))
 
 
 def _hold(connection: Connection, ids: list[int], *, until: float) -> None:
     every = padded(ids)
-    _holding(len(every)).execute(connection, {**listed("id", every), "until": until})
+    _holding(len(every)).execute(connection, {**listed(jobs.c.id, every), "until": until})
 
 
 @lru_cache(maxsize=16)
 def _holding(size: int) -> Spelled:
     held = {"lease": jobs.c.lease + 1, "lease_until": bindparam("until")}
-    return Spelled(update(jobs).where(jobs.c.id.in_(places("id", size))).values(held))
+    return Spelled(update(jobs).where(jobs.c.id.in_(places(jobs.c.id, size))).values(held))
 
 
 @lru_cache(maxsize=16)
 def _chosen(size: int) -> Spelled:
-    return Spelled(_locked(jobs.c.id.in_(places("id", size))))
+    return Spelled(_locked(jobs.c.id.in_(places(jobs.c.id, size))))
 
 
 def _job(row: Row[Any], longest_payload_bytes: int) -> Job:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
+from receiver.journal.bulk import IN_LIST
 from receiver.journal.rows import transition_row
 from receiver.journal.schema import DEAD, WAITING, jobs, revivals, transitions
 from receiver.journal.spelled import Spelled
+from receiver.journal.untrusted import digest
 
-_CHUNK = 500  # parameters in one IN list
 _MOST = 50_000
-_ANY = Spelled(select(revivals.c.id).limit(1))
+# By the index, which a flood that is over leaves short; to look for any row walks what it left behind.
+_FIRST = Spelled(select(func.min(revivals.c.id)))
 _TAKEN = (
     delete(revivals)
     # So many at a time: nobody may keep all others waiting by filling this table.
@@ -21,20 +23,19 @@ _TAKEN = (
 
 def is_asked(connection: Connection) -> bool:
     """Tell whether anybody asked for another life of a dead job."""
-    return _ANY.execute(connection, {}).first() is not None
+    return _FIRST.execute(connection, {}).scalar() is not None
 
 
-def revive_asked(connection: Connection, now: float) -> bool:
-    """Give the dead jobs that were redelivered another life; False when nobody asked."""
+def revive_asked(connection: Connection, now: float) -> None:
+    """Give the dead jobs that were redelivered another life; raises ValueError for what no redelivery asked."""
     if not is_asked(connection):
-        return False
-    keys = list({bytes(key) for key in connection.execute(_TAKEN).scalars()})
-    for start in range(0, len(keys), _CHUNK):
-        some = jobs.c.job_key.in_(keys[start : start + _CHUNK])
+        return
+    keys = list({digest(key) for key in connection.execute(_TAKEN).scalars()})
+    for start in range(0, len(keys), IN_LIST):
+        some = jobs.c.job_key.in_(keys[start : start + IN_LIST])
         # Only what is dead is taken one by one, for the reason above.
         for key in connection.execute(select(jobs.c.job_key).where(some, jobs.c.state == DEAD)).scalars().all():
             revive(connection, bytes(key), now=now, reason="redelivered")
-    return True
 
 
 def revive(connection: Connection, key: bytes, *, now: float, reason: str) -> bool:

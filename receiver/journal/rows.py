@@ -1,4 +1,4 @@
-"""Rows as they are when they are new, for all who add some."""
+"""Rows as they are when they are new, and what a job's is made of, for all who add some."""
 
 from __future__ import annotations
 

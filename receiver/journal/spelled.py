@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, CursorResult, Dialect, Executable, bindparam
+from sqlalchemy import BindParameter, Column, Connection, CursorResult, Dialect, Executable, bindparam
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -22,21 +22,25 @@ class Spelled:
         self._texts: dict[str, _Text] = {}
 
     def execute(self, connection: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
-        """Execute it with its named values; raises KeyError when one is missing, TypeError for what cannot be spelled once."""
+        """Execute it with its named values.
+
+        Raises KeyError when one is missing, NotImplementedError for a statement that cannot be spelled once: of these two
+        nobody should think that the journal is away or forged.
+        """
         text = self._texts.get(connection.dialect.name)
         if text is None:
             text = self._texts[connection.dialect.name] = _Text(self._statement, connection.dialect)
         return connection.exec_driver_sql(text.sql, text.bound(values))
 
 
-def places(name: str, size: int) -> list[BindParameter[Any]]:
-    """Return parameters for a list of so many values, which `listed` fills; a list that grew would be spelled anew."""
-    return [bindparam(f"{name}_{number}") for number in range(size)]
+def places(column: Column[Any], size: int) -> list[BindParameter[Any]]:
+    """Return parameters for a list of so many of a column's values, which `listed` fills; one that grew would be spelled anew."""
+    return [bindparam(f"{column.name}_{number}", type_=column.type) for number in range(size)]
 
 
-def listed(name: str, values: Sequence[Any]) -> dict[str, Any]:
+def listed(column: Column[Any], values: Sequence[Any]) -> dict[str, Any]:
     """Return the values for `places` of that size."""
-    return {f"{name}_{number}": value for number, value in enumerate(values)}
+    return {f"{column.name}_{number}": value for number, value in enumerate(values)}
 
 
 def padded(values: Sequence[Any]) -> list[Any]:
@@ -48,12 +52,19 @@ class _Text:
     def __init__(self, statement: Executable, dialect: Dialect) -> None:
         compiled = statement.compile(dialect=dialect) if isinstance(statement, ClauseElement) else None
         if not isinstance(compiled, SQLCompiler):
-            raise TypeError("only SQL that is executed with values can be spelled once")
+            raise NotImplementedError("only SQL that is executed with values can be spelled once")
         if compiled.post_compile_params:
-            raise TypeError("a list that grows with its values (an expanding parameter) is spelled anew at each call")
+            raise NotImplementedError(
+                "a list that grows with its values (an expanding parameter) is spelled anew each time"
+            )
+        binds = compiled.bind_names
+        if compiled.insert_prefetch or compiled.update_prefetch or any(bind.callable for bind in binds):
+            raise NotImplementedError("a value that SQLAlchemy makes at each call has to be given by name")
+        if compiled.escaped_bind_names:
+            raise NotImplementedError("a value's name has to be plain")
         self.sql = str(compiled)
-        self._names = tuple(compiled.bind_names.values())
-        self._own = {name: bind.value for bind, name in compiled.bind_names.items() if not bind.required}
+        self._names = tuple(binds.values())
+        self._own = {name: bind.value for bind, name in binds.items() if not bind.required}
         self._order = compiled.positiontup
 
     def bound(self, values: Mapping[str, Any]) -> Any:

@@ -23,7 +23,7 @@ DUE = (jobs.c.state == WAITING) & (jobs.c.due_at <= NOW) & (jobs.c.lease_until <
 
 def claimable(connection: Connection, *, now: float, limit: int, max_active: Mapping[str, int]) -> list[int]:
     """Return the ids of up to `limit` jobs that may be taken now where these triggers are bounded."""
-    bounded = listed("bounded", list(max_active))
+    bounded = listed(jobs.c.trigger, list(max_active))
     free = _unbounded(len(max_active)).execute(connection, {**bounded, "now": now, "most": limit})
     found = list(free.scalars())
     counted = _active(len(max_active)).execute(connection, {**bounded, "dead_since": now - DEAD_IN_DOUBT_SECONDS})
@@ -45,7 +45,7 @@ def _active(triggers: int) -> Spelled:
     )
     return Spelled(
         select(jobs.c.trigger, func.count().label("active"))
-        .where(exists, jobs.c.trigger.in_(places("bounded", triggers)))
+        .where(exists, jobs.c.trigger.in_(places(jobs.c.trigger, triggers)))
         .group_by(jobs.c.trigger)
     )
 
@@ -54,7 +54,7 @@ def _active(triggers: int) -> Spelled:
 def _unbounded(triggers: int) -> Spelled:
     return Spelled(
         select(jobs.c.id)
-        .where(DUE, jobs.c.trigger.not_in(places("bounded", triggers)) | (jobs.c.lease_until > FREE))
+        .where(DUE, jobs.c.trigger.not_in(places(jobs.c.trigger, triggers)) | (jobs.c.lease_until > FREE))
         .order_by(jobs.c.due_at, jobs.c.id)
         .limit(bindparam("most"))
     )

@@ -16,13 +16,15 @@ from receiver.errors import ConflictError, JournalError
 from receiver.journal import migrate as migration
 from receiver.journal import prune as pruning
 from receiver.journal.intake import DUPLICATE
+from receiver.journal.jobs import Jobs
 from receiver.journal.migrate import migrate
 from receiver.journal.prune import Retention, prune
 from receiver.journal.roles import Roles
 from receiver.journal.schema import jobs, keys, pushes
 from tests.support.jobs import claim, end, start
-from tests.support.journals import NOW, count, delivery, rows, run_sql, take
+from tests.support.journals import NOW, TRIGGER, count, delivery, rows, run_sql, take
 from tests.support.postgres import OWNER, SERVE, WORK, Database
+from tests.support.waiting import wait_until
 
 ROLES = Roles(serve=SERVE, work=WORK)
 DAY = 86_400.0
@@ -57,6 +59,13 @@ def may_read_payloads(database: Database) -> bool:
         asked = connection.execute("SELECT has_column_privilege('pushes', 'body', 'SELECT')").fetchone()
     assert asked is not None
     return bool(asked[0])
+
+
+def waiting_for_locks(database: Database) -> int:
+    with database.connection(OWNER) as connection:
+        asked = connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()
+    assert asked is not None
+    return int(asked[0])
 
 
 def test_a_pod_that_starts_beside_an_open_transaction_locks_nothing_when_all_have_their_rights(
@@ -100,6 +109,29 @@ def test_rights_are_given_amid_deliveries_of_which_none_fails(database: Database
             stopping.set()
         taken = sum(sender.result() for sender in senders)
         assert count(owner, jobs) == taken > 10
+
+
+@pytest.mark.parametrize("max_active", [None, {TRIGGER: 1}], ids=["unbounded", "bounded"])
+def test_a_claim_and_whoever_gives_rights_wait_in_one_order_and_never_for_each_other(
+    database: Database, max_active: dict[str, int] | None
+) -> None:
+    with (
+        database.engine(OWNER) as owner,
+        database.engine(SERVE) as serve,
+        database.engine(WORK) as work,
+        ThreadPoolExecutor(2) as pool,
+        left_open(database, WORK, "SELECT version FROM journal") as other,
+    ):
+        take(serve, delivery())
+        run_sql(owner, f"GRANT SELECT ON pushes TO {SERVE}")
+        giving = pool.submit(migrate, owner, now=NOW, roles=ROLES, pause=never)
+        wait_until(lambda: waiting_for_locks(database) == 1, what="who gives rights waits")
+        claiming = pool.submit(Jobs(work).claim, now=NOW, limit=5, lease_seconds=10, max_active=max_active)
+        wait_until(lambda: waiting_for_locks(database) == 2, what="the claim waits")
+        other.execute("COMMIT")
+        assert giving.result() is False
+        assert len(claiming.result()) == 1
+    assert not may_read_payloads(database)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from kubernetes import client
+from urllib3.exceptions import HTTPError
 
 from receiver.clients.cluster import Cluster
 from receiver.clients.credentials import configuration
@@ -31,38 +34,44 @@ MANIFEST: dict[str, Any] = {
         "a": [1, 1.5, True, None],
     },
 }
+MADE = json.dumps({"metadata": {**MANIFEST["metadata"], "uid": "u"}}).encode()
 Request = tuple[str, str, dict[str, str], bytes]
 
 
 class _Recording(Handler):
     """Notes what it is sent, and answers what it was told to."""
 
-    api: Records
+    api: Recorder
 
     def do_POST(self) -> None:  # noqa: N802 - the standard library calls it so
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.api.connections.add(self.client_address)
         self.api.requests.append((self.command, self.path, dict(self.headers), body))
         self.send_response(self.api.status)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(self.api.answer)))
+        self.send_header("Content-Length", str(len(self.api.answer) + self.api.missing))
         self.end_headers()
         self.wfile.write(self.api.answer)
+        if self.api.missing:
+            self.cut()
 
 
-class Records(Server):
+class Recorder(Server):
     """Answers all requests alike."""
 
     def __init__(self, status: int, answer: bytes) -> None:
         super().__init__()
         self.status = status
         self.answer = answer
+        self.missing = 0
         self.requests: list[Request] = []
+        self.connections: set[tuple[str, int]] = set()
 
 
 @contextmanager
-def api_client(folder: Path, status: int = 201, answer: bytes = b"{}") -> Iterator[tuple[Records, client.ApiClient]]:
+def api_client(folder: Path, status: int = 201, answer: bytes = b"{}") -> Iterator[tuple[Recorder, client.ApiClient]]:
     """A client with a token, and the server that it leads to."""
-    with served(Records(status, answer), _Recording) as server:
+    with served(Recorder(status, answer), _Recording) as server:
         settings = ClusterSettings(kubeconfig=str(server.kubeconfig(folder, token="t0ken")))
         with client.ApiClient(configuration(settings, folder, 1)) as api:
             yield server, api
@@ -84,7 +93,7 @@ def create(api: client.ApiClient) -> tuple[Any, int, Any]:
 def test_the_request_is_the_official_clients_and_says_besides_that_its_body_is_json(
     tmp_path: Path, dry_run: bool
 ) -> None:
-    with api_client(tmp_path, answer=b'{"metadata":{"name":"x","namespace":"y","uid":"z"}}') as (server, api):
+    with api_client(tmp_path, answer=MADE) as (server, api):
         settings = ClusterSettings(kubeconfig=str(tmp_path / "kubeconfig"))
         with closing(Cluster(settings, folder=tmp_path, connections=1)) as cluster:
             cluster.create_run(MANIFEST, dry_run=dry_run)
@@ -113,7 +122,7 @@ def test_an_answer_is_returned_with_its_status_and_headers(tmp_path: Path) -> No
     assert (found, status, headers["content-type"]) == ({"kind": "Ünïcode"}, 201, "application/json")
 
 
-@pytest.mark.parametrize("answer", [b"<html>a proxy's page</html>", b"\xff\xfe", b""])
+@pytest.mark.parametrize("answer", [b"<html>a proxy's page</html>", b"\xff\xfe", b"", b"[" * 200_000])
 def test_an_answer_that_is_no_json_is_returned_as_text(tmp_path: Path, answer: bytes) -> None:
     with api_client(tmp_path, answer=answer) as (_, api):
         assert create(api)[0] == answer.decode("utf-8", "replace")
@@ -130,4 +139,22 @@ def test_a_refusal_is_raised_as_the_official_client_raises_it(tmp_path: Path, st
             )
     assert type(ours.value) is type(official.value)
     assert (ours.value.status, ours.value.reason) == (status, official.value.reason)
-    assert b"no" in (ours.value.body or b"")
+    assert dict(ours.value.headers or {}) == {**dict(official.value.headers or {}), "Date": ANY}
+    assert (ours.value.body or b"").decode() == official.value.body == '{"message": "no"}'
+
+
+@pytest.mark.parametrize("status", [201, 500])
+def test_an_answer_that_breaks_off_is_no_answer(tmp_path: Path, status: int) -> None:
+    with api_client(tmp_path, status, b'{"message": "half') as (server, api):
+        server.missing = 10
+        with pytest.raises(HTTPError):
+            create(api)
+
+
+def test_one_connection_serves_what_is_made_and_what_is_refused(tmp_path: Path) -> None:
+    with api_client(tmp_path) as (server, api):
+        for server.status in (201, 409, 500):
+            with suppress(client.ApiException):
+                create(api)
+        assert len(server.requests) == 3
+        assert len(server.connections) == 1

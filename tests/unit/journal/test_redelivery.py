@@ -64,6 +64,24 @@ def test_a_dead_job_that_is_redelivered_many_times_lives_once(engine: Engine) ->
     assert count(engine, revivals) == 0
 
 
+@pytest.mark.parametrize(("room", "claimed"), [(10, {"dead", "waits"}), (1, {"waits"})])
+def test_what_was_redelivered_lives_again_however_many_others_wait(
+    engine: Engine, room: int, claimed: set[str]
+) -> None:
+    heads = {}
+    for seed in ("dead", "waits"):
+        new = delivery(seed, now=NOW - 1)
+        take(engine, new)
+        if seed == "dead":
+            kill_all(engine)
+            take(engine, new)
+        heads[rows(engine, jobs)[-1]["head_sha"]] = seed
+    found = Jobs(engine).claim(now=NOW, limit=room, lease_seconds=10)
+    assert {heads[job.head_sha] for job in found} == claimed
+    assert [row["state"] for row in rows(engine, jobs)] == [WAITING, WAITING]
+    assert count(engine, revivals) == 0
+
+
 def test_a_push_of_which_only_the_keys_are_left_is_a_duplicate(engine: Engine) -> None:
     (first,) = take(engine, new := delivery())
     run_sql(engine, "DELETE FROM jobs", "DELETE FROM pushes", "DELETE FROM deliveries", "DELETE FROM transitions")

@@ -7,7 +7,21 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import BindParameter, Engine, bindparam, create_engine, insert, literal, select, union_all
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    Engine,
+    Executable,
+    Integer,
+    MetaData,
+    Table,
+    bindparam,
+    create_engine,
+    insert,
+    literal,
+    select,
+    union_all,
+)
 from sqlalchemy.schema import CreateTable
 
 from receiver.journal.engine import reading, writing
@@ -15,6 +29,7 @@ from receiver.journal.schema import DEAD, jobs, transitions
 from receiver.journal.spelled import Spelled, listed, padded, places
 from tests.support.journals import NOW, rows
 
+NUMBER = Column("value", Integer)
 VALUES = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
     st.integers(-(2**62), 2**62),
@@ -26,11 +41,11 @@ VALUES = st.one_of(
 
 @given(value=VALUES)
 def test_every_value_that_a_column_takes_comes_back_as_it_went(value: object) -> None:
-    value_as_it_is: BindParameter[Any] = bindparam("value")
-    statement = select(value_as_it_is.label("found"), literal("%(x)s :y ?").label("own"))
+    as_it_is: BindParameter[Any] = bindparam("value")
+    statement = select(as_it_is.label("found"))
     with create_engine("sqlite://").connect() as connection:
         found = Spelled(statement).execute(connection, {"value": value}).one()
-    assert (found.found, found.own) == (value, "%(x)s :y ?")
+    assert (found.found, type(found.found)) == (value, type(value))
 
 
 def test_a_statement_is_executed_with_the_values_of_each_call(engine: Engine) -> None:
@@ -55,7 +70,7 @@ def test_a_value_that_is_missing_is_an_error_and_no_null(engine: Engine) -> None
 
 def test_what_is_spelled_anew_at_each_call_is_refused(engine: Engine) -> None:
     growing = select(jobs.c.id).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
-    with reading(engine) as connection, pytest.raises(TypeError, match="at each call"):
+    with reading(engine) as connection, pytest.raises(NotImplementedError, match="anew each time"):
         Spelled(growing).execute(connection, {"ids": [1]})
 
 
@@ -65,9 +80,9 @@ def test_a_padded_list_finds_what_the_list_itself_finds_with_one_statement_for_e
 ) -> None:
     every = padded(values)
     numbers = union_all(*(select(literal(number).label("number")) for number in range(0, 300, 7))).subquery()
-    statement = Spelled(select(numbers.c.number).where(numbers.c.number.in_(places("value", len(every)))))
+    statement = Spelled(select(numbers.c.number).where(numbers.c.number.in_(places(NUMBER, len(every)))))
     with create_engine("sqlite://").connect() as connection:
-        found = statement.execute(connection, listed("value", every)).scalars().all()
+        found = statement.execute(connection, listed(NUMBER, every)).scalars().all()
     assert set(found) == {value for value in values if value % 7 == 0 and value < 300}
     assert len(every) in {2**power for power in range(9)}
     assert len(values) <= len(every) < 2 * len(values)
@@ -77,6 +92,14 @@ def test_an_empty_list_stays_empty() -> None:
     assert padded([]) == []
 
 
+def test_a_value_that_sqlalchemy_would_make_is_refused_and_not_left_out() -> None:
+    table = Table("t", MetaData(), Column("x", Integer, default=7))
+    made: list[Executable] = [insert(table).values({}), select(bindparam("x", callable_=lambda: 7))]
+    for statement in made:
+        with create_engine("sqlite://").connect() as connection, pytest.raises(NotImplementedError, match="by name"):
+            Spelled(statement).execute(connection, {})
+
+
 def test_what_takes_no_values_is_refused(engine: Engine) -> None:
-    with reading(engine) as connection, pytest.raises(TypeError, match="with values"):
+    with reading(engine) as connection, pytest.raises(NotImplementedError, match="with values"):
         Spelled(CreateTable(jobs)).execute(connection, {})

@@ -153,6 +153,8 @@ def test_a_body_that_is_too_long_to_be_a_payload_is_not_even_fetched(engine: Eng
         "waiting_since = 'now'",
         "waiting_since = 9e999",
         "job_key = 'text'",
+        "job_key = 32",
+        "job_key = 1000000000000000",
         "push_key = x'00'",
         "trigger = x'00'",
         "guid = 7.5e300 || x'ff'",
@@ -168,12 +170,19 @@ def test_a_row_that_no_column_allows_is_an_error_with_a_name(engine: Engine, for
         claim(engine)
 
 
-def test_a_revival_that_is_no_key_is_an_error_with_a_name(engine: Engine) -> None:
+@pytest.mark.parametrize("forged", ["'text'", "32", "1000000000000000", "x'00'"])
+def test_a_revival_that_is_no_key_is_an_error_with_a_name(engine: Engine, forged: str) -> None:
     with engine.begin() as connection:
         connection.execute(revivals.insert().values(job_key=b"\0" * 32, guid="", asked_at=0.0))
-    run_sql(engine, "UPDATE revivals SET job_key = 'text'")
+    run_sql(engine, f"UPDATE revivals SET job_key = {forged}")  # noqa: S608 - our own
     with pytest.raises(TamperedError, match="did not write"):
         claim(engine)
+
+
+def test_a_time_that_is_none_is_due_at_no_time(engine: Engine) -> None:
+    take(engine, delivery())
+    run_sql(engine, "UPDATE jobs SET due_at = 'x', lease_until = 'x'")
+    assert Jobs(engine).next_due(now=NOW) is None
 
 
 def test_what_is_planted_after_the_start_is_noticed_by_the_next_transaction(tmp_path: Path) -> None:

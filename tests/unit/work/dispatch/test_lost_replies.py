@@ -81,7 +81,10 @@ def test_a_bounded_trigger_starts_no_more_than_it_may_even_when_replies_are_lost
     assert json.dumps([row["state"] for row in rows(bench.engine, jobs)]).count(STARTED) == 2
 
 
-@pytest.mark.parametrize("reply", ["<html>", [], {"metadata": None}, {"metadata": {"name": "x"}}], ids=str)
+OTHERS = {"metadata": {"name": "striv-x", "namespace": "elsewhere", "uid": "u"}}
+
+
+@pytest.mark.parametrize("reply", ["<html>", [], {"metadata": None}, {"metadata": {"name": "x"}}, OTHERS], ids=str)
 def test_a_reply_that_is_no_run_is_asked_for_again_later_since_the_run_may_exist(bench: Bench, reply: Any) -> None:
     take(bench.engine, delivery())
     post = bench.server.post

@@ -99,15 +99,15 @@ class Cluster:
                 found = self.get_run(metadata["namespace"], metadata["name"])
             except NotFoundError as error:
                 raise TransientError("the object that had the run's name was deleted just now") from error
-            if (_metadata(found).get("annotations") or {}).get(KEY) == metadata["annotations"][KEY]:
-                return _usable(found, metadata)
+            if (found["metadata"].get("annotations") or {}).get(KEY) == metadata["annotations"][KEY]:
+                return found
             raise TakenError(
                 f"the name {metadata['name']} in {metadata['namespace']} belongs to another object"
             ) from None
         except (ForbiddenError, NotFoundError) as error:
             self._doubt(error)
             raise
-        return _usable(run, metadata)
+        return _the_run(run, metadata["namespace"], metadata["name"])
 
     def _doubt(self, refusal: PermanentError) -> None:
         """Raise OutageError while the API server is only starting: it forbids everything until it has read its rules.
@@ -131,8 +131,8 @@ class Cluster:
         return bool(answer.status == 200)
 
     def get_run(self, namespace: str, name: str) -> dict[str, Any]:
-        """Return a PipelineRun; raises NotFoundError when there is none."""
-        return self._get(namespace, "pipelineruns", name)
+        """Return a PipelineRun; raises NotFoundError when there is none, TransientError for a reply about anything else."""
+        return _the_run(self._get(namespace, "pipelineruns", name), namespace, name)
 
     def get_pipeline(self, namespace: str, name: str) -> dict[str, Any]:
         """Return a Pipeline; raises NotFoundError when there is none."""
@@ -269,13 +269,14 @@ def _metadata(found: Any) -> dict[str, Any]:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def _usable(run: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
-    """Return what a reply says was made, unless it is no PipelineRun or another: a proxy's page, for instance."""
-    metadata = _metadata(run)
-    same = all(metadata.get(name) == wanted[name] for name in ("name", "namespace"))
-    if same and isinstance(metadata.get("uid"), str):
+def _the_run(reply: Any, namespace: str, name: str) -> dict[str, Any]:
+    """Return what the API server replied, unless it is no PipelineRun or not this one: a proxy's page, for instance."""
+    metadata = _metadata(reply)
+    is_named_so = (metadata.get("namespace"), metadata.get("name")) == (namespace, name)
+    if is_named_so and isinstance(uid := metadata.get("uid"), str) and uid:
+        run: dict[str, Any] = reply
         return run
-    raise TransientError(f"the API server's reply is no PipelineRun of ours: {shortened(str(run))}", in_doubt=True)
+    raise TransientError(f"the API server's reply is no PipelineRun of ours: {shortened(str(reply))}", in_doubt=True)
 
 
 def _essence(found: dict[str, Any]) -> dict[str, Any]:

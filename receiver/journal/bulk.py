@@ -13,6 +13,8 @@ from typing import Any
 from sqlalchemy import Column, Connection, Row, Table, select
 from sqlalchemy.sql.compiler import IdentifierPreparer
 
+from receiver.journal.spelled import padded
+
 _LARGEST = 64
 _EXACT = 16
 IN_LIST = 500  # values in one IN list
@@ -41,8 +43,8 @@ def select_in(
     for start in range(0, len(wanted), IN_LIST):
         some = wanted[start : start + IN_LIST]
         if connection.dialect.name == "sqlite":
-            # SQLAlchemy spells an IN list anew at each call. Padded, so that here too few statements serve all sizes.
-            values = (*some, *([some[-1]] * ((1 << (len(some) - 1).bit_length()) - len(some))))
+            # SQLAlchemy spells an IN list anew at each call.
+            values = tuple(padded(some))
             names = tuple(each.name for each in columns)
             yield from connection.exec_driver_sql(
                 _select(quote, column.table.name, names, column.name, len(values)), values

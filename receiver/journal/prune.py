@@ -17,6 +17,7 @@ from receiver.errors import ConflictError
 from receiver.journal.engine import reading, writing
 from receiver.journal.intake import ACCEPTED
 from receiver.journal.schema import FINISHED, deliveries, jobs, keys, pushes, transitions
+from receiver.journal.untrusted import keys_among
 
 _BATCH = 500
 _LOOK = 20_000
@@ -133,7 +134,7 @@ def _unspoken() -> ColumnElement[bool]:
 
 def _jobs_to_forget(engine: Engine) -> list[bytes]:
     with reading(engine) as connection:
-        return [bytes(key) for key in connection.execute(select(jobs.c.job_key).where(_unspoken())).scalars()]
+        return keys_among(connection.execute(select(jobs.c.job_key).where(_unspoken())).scalars())
 
 
 def _forget_jobs(connection: Connection, *, job_keys: list[bytes]) -> int:
@@ -141,21 +142,21 @@ def _forget_jobs(connection: Connection, *, job_keys: list[bytes]) -> int:
     theirs = pushes.c.push_key.in_(select(jobs.c.push_key).where(jobs.c.job_key.in_(job_keys)))
     # Whoever inserts a job locks its push until the end of the transaction, and the public plane's role may leave one open.
     free = set(connection.execute(_KEYS.where(theirs).with_for_update(skip_locked=True)).scalars())
-    kept = set(connection.execute(_KEYS.where(theirs)).scalars()) - free
+    kept = set(keys_among(connection.execute(_KEYS.where(theirs)).scalars())) - free
     which = jobs.c.job_key.in_(job_keys) & jobs.c.push_key.not_in(kept) & _unspoken()
     forgotten = delete(jobs).where(which).returning(jobs.c.job_key, jobs.c.push_key)
     rows = connection.execute(forgotten).all()
-    connection.execute(delete(transitions).where(transitions.c.job_key.in_([row.job_key for row in rows])))
-    push_keys = {bytes(row.push_key) for row in rows}
+    connection.execute(delete(transitions).where(transitions.c.job_key.in_(keys_among(row.job_key for row in rows))))
+    push_keys = set(keys_among(row.push_key for row in rows))
     left = set(connection.execute(select(jobs.c.push_key).where(jobs.c.push_key.in_(push_keys))).scalars())
-    connection.execute(delete(pushes).where(pushes.c.push_key.in_(push_keys - {bytes(key) for key in left})))
+    connection.execute(delete(pushes).where(pushes.c.push_key.in_(push_keys - left)))
     return len(rows)
 
 
 def _long_logs(engine: Engine) -> list[bytes]:
     counted = select(transitions.c.job_key).group_by(transitions.c.job_key).having(func.count() > _LONGEST_LOG)
     with reading(engine) as connection:
-        return [bytes(key) for key in connection.execute(counted).scalars()]
+        return keys_among(connection.execute(counted).scalars())
 
 
 def _shorten_log(connection: Connection, *, job_key: bytes) -> int:

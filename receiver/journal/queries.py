@@ -28,7 +28,7 @@ from receiver.journal.schema import (
     pushes,
     transitions,
 )
-from receiver.journal.untrusted import unpacked
+from receiver.journal.untrusted import digest, reading_rows, unpacked
 
 _SHORTEST_ID = 4
 _LONGEST_NUMBER = 19  # digits; one more would not fit the column
@@ -131,7 +131,7 @@ class Records:
         """Give the dead jobs of one delivery, or all dead jobs (None), another life; return how many there were."""
 
         def revived(connection: Connection, row: Row[Any]) -> bool:
-            return revive(connection, bytes(row.job_key), now=now, reason="retried by hand")
+            return revive(connection, digest(row.job_key), now=now, reason="retried by hand")
 
         return self._each_dead(wanted, revived)
 
@@ -147,7 +147,7 @@ class Records:
             still = (jobs.c.id == row.id) & (jobs.c.state == DEAD)
             if connection.execute(update(jobs).where(still).values(done)).rowcount == 0:
                 return False
-            log = transition_row(bytes(row.job_key), DEAD, FINISHED, "dismissed by hand", now)
+            log = transition_row(digest(row.job_key), DEAD, FINISHED, "dismissed by hand", now)
             connection.execute(transitions.insert().values(log))
             return True
 
@@ -162,7 +162,7 @@ class Records:
         """Change the dead jobs of one delivery, or all (None) of a kind, some at a time: others write in between."""
         changed, last = 0, 0
         while True:
-            with writing(self._engine) as connection:
+            with reading_rows(), writing(self._engine) as connection:
                 which = _dead(connection, wanted).where(jobs.c.id > last).limit(_AT_A_TIME)
                 if wanted is None and among_all is not None:
                     which = which.where(among_all)
@@ -188,7 +188,7 @@ class Records:
         return self._replay(wanted, push, again, now)
 
     def _replay(self, wanted: str, push: Push, again: list[Wanted], now: float) -> list[JobRecord]:
-        with writing(self._engine) as connection:
+        with reading_rows(), writing(self._engine) as connection:
             row = _find(connection, wanted)
             if row.push_key is None:
                 raise PermanentError(f"the delivery {row.guid} was ignored ({row.reason}): it has no push to replay")
@@ -214,7 +214,7 @@ class Records:
 
 
 def _next_generation(connection: Connection, row: Row[Any], push: Push, wanted: Wanted, now: float) -> JobRecord:
-    push_key = bytes(row.push_key)
+    push_key = digest(row.push_key)
     latest = select(func.max(jobs.c.generation)).where(jobs.c.push_key == push_key, jobs.c.trigger == wanted.trigger)
     generation = (connection.execute(latest).scalar() or 1) + 1
     key = job_key(push_key, wanted.trigger, generation)
@@ -256,8 +256,10 @@ def _find(connection: Connection, wanted: str) -> Row[Any]:
 
 
 def _delivery(connection: Connection, row: Row[Any]) -> DeliveryRecord:
-    query = select(jobs).where(jobs.c.push_key == row.push_key).order_by(jobs.c.id)
-    found = [] if row.push_key is None else connection.execute(query).all()
+    # On SQLite a forged row can name anything.
+    push_key = row.push_key if isinstance(row.push_key, bytes) else None
+    query = select(jobs).where(jobs.c.push_key == push_key).order_by(jobs.c.id)
+    found = [] if push_key is None else connection.execute(query).all()
     return DeliveryRecord(
         id=row.id,
         guid=row.guid,
@@ -270,7 +272,7 @@ def _delivery(connection: Connection, row: Row[Any]) -> DeliveryRecord:
         repository=row.repository,
         ref=row.ref,
         head_sha=row.head_sha,
-        push_key=None if row.push_key is None else bytes(row.push_key),
+        push_key=push_key,
         jobs=tuple(_job(job) for job in found),
     )
 

@@ -31,11 +31,15 @@ def revive_asked(connection: Connection, now: float) -> None:
     if not is_asked(connection):
         return
     keys = list({digest(key) for key in connection.execute(_TAKEN).scalars()})
+    dead: list[tuple[int, bytes]] = []
     for start in range(0, len(keys), IN_LIST):
         some = jobs.c.job_key.in_(keys[start : start + IN_LIST])
         # Only what is dead is taken one by one, for the reason above.
-        for key in connection.execute(select(jobs.c.job_key).where(some, jobs.c.state == DEAD)).scalars().all():
-            revive(connection, bytes(key), now=now, reason="redelivered")
+        found = connection.execute(select(jobs.c.id, jobs.c.job_key).where(some, jobs.c.state == DEAD))
+        dead += [(row.id, row.job_key) for row in found]
+    # In one order for all who lock several jobs.
+    for _, key in sorted(dead):
+        revive(connection, key, now=now, reason="redelivered")
 
 
 def revive(connection: Connection, key: bytes, *, now: float, reason: str) -> bool:

@@ -9,9 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BindParameter, Column, Connection, CursorResult, Dialect, Executable, bindparam
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    Connection,
+    CursorResult,
+    Dialect,
+    Executable,
+    Float,
+    Integer,
+    LargeBinary,
+    String,
+    bindparam,
+)
+from sqlalchemy.exc import CompileError
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import NullType
+
+_PLAIN = (Integer, Float, String, LargeBinary, NullType)
 
 
 class Spelled:
@@ -50,10 +66,13 @@ def padded(values: Sequence[Any]) -> list[Any]:
 
 class _Text:
     def __init__(self, statement: Executable, dialect: Dialect) -> None:
-        compiled = statement.compile(dialect=dialect) if isinstance(statement, ClauseElement) else None
+        try:
+            compiled = statement.compile(dialect=dialect) if isinstance(statement, ClauseElement) else None
+        except CompileError as error:
+            raise NotImplementedError(f"{dialect.name} has no words for this statement: {error}") from error
         if not isinstance(compiled, SQLCompiler):
             raise NotImplementedError("only SQL that is executed with values can be spelled once")
-        if compiled.post_compile_params:
+        if compiled.post_compile_params or compiled.literal_execute_params:
             raise NotImplementedError(
                 "a list that grows with its values (an expanding parameter) is spelled anew each time"
             )
@@ -63,6 +82,9 @@ class _Text:
         if compiled.escaped_bind_names:
             raise NotImplementedError("a value's name has to be plain")
         self.sql = str(compiled)
+        columns = getattr(statement, "selected_columns", ())
+        if odd := [each for each in (*binds, *columns) if not isinstance(each.type, _PLAIN)]:
+            raise NotImplementedError(f"SQLAlchemy makes something else of the values of {odd[0]!r}")
         self._names = tuple(binds.values())
         self._own = {name: bind.value for bind, name in binds.items() if not bind.required}
         self._order = compiled.positiontup

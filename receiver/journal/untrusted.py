@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,6 +54,11 @@ def digest(value: Any) -> bytes:
     if isinstance(value, bytes) and len(value) == 32:
         return value
     raise ValueError("a key is no digest")
+
+
+def keys_among(values: Iterable[Any]) -> list[bytes]:
+    """Return the stored keys among these; anything else was not written by the receiver, and names nothing."""
+    return [value for value in values if isinstance(value, bytes)]
 
 
 def require_types(row: Row[Any]) -> None:

@@ -228,7 +228,9 @@ class Follower:
                 run = self._cluster.get_run(namespace, job.run_name)
             except NotFoundError:
                 run = {}
-            except PermanentError as error:
+            except OutageError:
+                raise
+            except _PASSING as error:
                 _log.warning("run not read", extra={**facts_of(job), "problem": str(error)})
                 return
         if run.get("metadata", {}).get("uid") != job.run_uid:

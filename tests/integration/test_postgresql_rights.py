@@ -21,7 +21,7 @@ from receiver.journal.migrate import migrate
 from receiver.journal.prune import Retention, prune
 from receiver.journal.roles import Roles
 from receiver.journal.schema import jobs, keys, pushes
-from tests.support.jobs import claim, end, start
+from tests.support.jobs import claim, end, kill_all, start
 from tests.support.journals import NOW, TRIGGER, count, delivery, rows, run_sql, take
 from tests.support.postgres import OWNER, SERVE, WORK, Database
 from tests.support.waiting import wait_until
@@ -112,8 +112,9 @@ def test_rights_are_given_amid_deliveries_of_which_none_fails(database: Database
 
 
 @pytest.mark.parametrize("max_active", [None, {TRIGGER: 1}], ids=["unbounded", "bounded"])
+@pytest.mark.parametrize("redelivered", [False, True])
 def test_a_claim_and_whoever_gives_rights_wait_in_one_order_and_never_for_each_other(
-    database: Database, max_active: dict[str, int] | None
+    database: Database, max_active: dict[str, int] | None, redelivered: bool
 ) -> None:
     with (
         database.engine(OWNER) as owner,
@@ -122,7 +123,10 @@ def test_a_claim_and_whoever_gives_rights_wait_in_one_order_and_never_for_each_o
         ThreadPoolExecutor(2) as pool,
         left_open(database, WORK, "SELECT version FROM journal") as other,
     ):
-        take(serve, delivery())
+        take(serve, new := delivery())
+        if redelivered:
+            kill_all(work)
+            take(serve, new)
         run_sql(owner, f"GRANT SELECT ON pushes TO {SERVE}")
         giving = pool.submit(migrate, owner, now=NOW, roles=ROLES, pause=never)
         wait_until(lambda: waiting_for_locks(database) == 1, what="who gives rights waits")

@@ -8,20 +8,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import (
+    ARRAY,
+    JSON,
     BindParameter,
+    Boolean,
     Column,
     Engine,
     Executable,
     Integer,
     MetaData,
+    Select,
     Table,
     bindparam,
     create_engine,
+    func,
     insert,
     literal,
+    literal_column,
     select,
     union_all,
 )
+from sqlalchemy.dialects import mysql
 from sqlalchemy.schema import CreateTable
 
 from receiver.journal.engine import reading, writing
@@ -98,6 +105,30 @@ def test_a_value_that_sqlalchemy_would_make_is_refused_and_not_left_out() -> Non
     for statement in made:
         with create_engine("sqlite://").connect() as connection, pytest.raises(NotImplementedError, match="by name"):
             Spelled(statement).execute(connection, {})
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        select(bindparam("x", literal_execute=True)),
+        select(bindparam("x", type_=JSON())),
+        select(bindparam("y", 1), literal_column("1", Boolean()).label("x")),
+        select(func.unnest(bindparam("x"), type_=ARRAY(Integer))),
+    ],
+    ids=["literal_execute", "a value of JSON", "a column of Boolean", "a column of ARRAY"],
+)
+def test_what_sqlalchemy_would_make_something_else_of_is_refused(statement: Select[Any]) -> None:
+    with create_engine("sqlite://").connect() as connection, pytest.raises(NotImplementedError):
+        Spelled(statement).execute(connection, {"x": 1})
+
+
+def test_what_a_database_has_no_words_for_is_refused() -> None:
+    table = Table("t", MetaData(), Column("x", Integer))
+    with (
+        create_engine("sqlite://").connect() as connection,
+        pytest.raises(NotImplementedError, match="sqlite has no words"),
+    ):
+        Spelled(mysql.insert(table).values(x=1).on_duplicate_key_update(x=2)).execute(connection, {})
 
 
 def test_what_takes_no_values_is_refused(engine: Engine) -> None:

@@ -23,6 +23,7 @@ from receiver.journal.prune import Retention, prune
 from receiver.journal.queries import Records
 from receiver.journal.schema import jobs, pushes, revivals
 from receiver.journal.untrusted import unpacked
+from tests.support.jobs import kill_all
 from tests.support.journals import NOW, delivery, opened, rows, run_sql, statements_of, take
 
 DAY = 86_400.0
@@ -170,13 +171,50 @@ def test_a_row_that_no_column_allows_is_an_error_with_a_name(engine: Engine, for
         claim(engine)
 
 
-@pytest.mark.parametrize("forged", ["'text'", "32", "1000000000000000", "x'00'"])
+KEYS = ["'text'", "32", "1000000000000000", "x'00'"]
+
+
+@pytest.mark.parametrize("forged", KEYS)
 def test_a_revival_that_is_no_key_is_an_error_with_a_name(engine: Engine, forged: str) -> None:
     with engine.begin() as connection:
         connection.execute(revivals.insert().values(job_key=b"\0" * 32, guid="", asked_at=0.0))
     run_sql(engine, f"UPDATE revivals SET job_key = {forged}")  # noqa: S608 - our own
     with pytest.raises(TamperedError, match="did not write"):
         claim(engine)
+
+
+@pytest.mark.parametrize("forged", KEYS)
+def test_what_names_nothing_keeps_nothing_else_from_being_pruned(engine: Engine, forged: str) -> None:
+    for seed in ("forged", "own"):
+        take(engine, delivery(seed))
+    finish_all(engine)
+    run_sql(
+        engine,
+        "PRAGMA foreign_keys=OFF",
+        f"UPDATE jobs SET job_key = {forged}, push_key = {forged} WHERE id = 1",  # noqa: S608 - our own
+        f"UPDATE transitions SET job_key = {forged} WHERE id = 1",  # noqa: S608 - as above
+    )
+    prune(engine, Retention(1, 1_000, 1), now=NOW + 9 * 86_400)
+    assert {row["id"] for row in rows(engine, jobs)} <= {1}
+
+
+@pytest.mark.parametrize("forged", KEYS)
+def test_a_person_who_deals_with_what_is_dead_is_told_of_a_forged_key(engine: Engine, forged: str) -> None:
+    take(engine, delivery())
+    kill_all(engine)
+    run_sql(engine, f"UPDATE jobs SET job_key = {forged}")  # noqa: S608 - our own
+    records = Records(engine)
+    for deal in (records.retry, records.dismiss):
+        with pytest.raises(TamperedError, match="did not write"):
+            deal(None, now=NOW)
+
+
+@pytest.mark.parametrize("forged", KEYS)
+def test_a_delivery_of_a_forged_key_is_listed_without_jobs(engine: Engine, forged: str) -> None:
+    take(engine, delivery())
+    run_sql(engine, f"UPDATE deliveries SET push_key = {forged}")  # noqa: S608 - our own
+    (found,) = Records(engine).recent(limit=10)
+    assert found.jobs == ()
 
 
 def test_a_time_that_is_none_is_due_at_no_time(engine: Engine) -> None:

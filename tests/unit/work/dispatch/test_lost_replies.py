@@ -84,6 +84,22 @@ def test_a_bounded_trigger_starts_no_more_than_it_may_even_when_replies_are_lost
 OTHERS = {"metadata": {"name": "striv-x", "namespace": "elsewhere", "uid": "u"}}
 
 
+@pytest.mark.parametrize("reply", ["<html>", [], {}, {"kind": "Status"}, OTHERS], ids=str)
+def test_a_run_that_may_exist_is_not_made_again_for_an_answer_about_something_else(bench: Bench, reply: Any) -> None:
+    take(bench.engine, delivery())
+    bench.server.faults.append(Fault(takes_effect=True))
+    bench.now = bench.run()["due_at"] + 60
+    get = bench.server.get
+    bench.server.get = lambda name: (200, reply if name else {})  # type: ignore[method-assign]  # the server of this test alone
+    job = bench.run()
+    assert (job["state"], job["salt"], job["lease_until"]) == (WAITING, 0, IN_DOUBT)
+    assert "is no PipelineRun of ours" in job["message"]
+    bench.server.get = get  # type: ignore[method-assign]  # as above
+    bench.now = job["due_at"] + 60
+    assert bench.run()["state"] == STARTED
+    assert len(bench.server.made) == 1
+
+
 @pytest.mark.parametrize("reply", ["<html>", [], {"metadata": None}, {"metadata": {"name": "x"}}, OTHERS], ids=str)
 def test_a_reply_that_is_no_run_is_asked_for_again_later_since_the_run_may_exist(bench: Bench, reply: Any) -> None:
     take(bench.engine, delivery())

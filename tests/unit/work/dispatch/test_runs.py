@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -45,10 +46,15 @@ def test_a_list_keeps_of_each_run_only_what_names_it_and_how_it_ended(bench: Ben
     assert len(json.dumps(found)) < 2_000
 
 
+def foreign_object(name: str, **metadata: Any) -> dict[str, Any]:
+    """What somebody else has made under this name."""
+    return {"metadata": {"name": name, "namespace": NAMESPACE, "uid": "foreign", **metadata}}
+
+
 def test_a_foreign_object_of_the_name_makes_the_run_take_another(bench: Bench) -> None:
     (receipt,) = take(bench.engine, delivery())
     name = receipt.jobs[0].run_name
-    bench.server.runs[name] = foreign = {"metadata": {"name": name, "annotations": {KEY: "another"}}}
+    bench.server.runs[name] = foreign = foreign_object(name, annotations={KEY: "another"})
     assert bench.run()["salt"] == 1
     job = bench.run()
     assert job["state"] == STARTED
@@ -77,7 +83,7 @@ def test_two_of_our_own_jobs_with_the_same_name_both_run(bench: Bench, monkeypat
 def test_a_job_whose_names_are_all_taken_is_dead_and_says_so(bench: Bench) -> None:
     take(bench.engine, delivery())
     bench.server.post = lambda run: (409, {"message": run["metadata"]["name"]})  # type: ignore[method-assign]  # the fake behaves otherwise in this one test
-    bench.server.get = lambda name: (200, {"metadata": {"name": name}})  # type: ignore[method-assign]  # the fake behaves otherwise in this one test
+    bench.server.get = lambda name: (200, foreign_object(name))  # type: ignore[method-assign]  # the fake behaves otherwise in this one test
     for _ in range(3):
         assert bench.run()["state"] == WAITING
     job = bench.run()
@@ -108,7 +114,7 @@ def test_each_decision_has_a_line_that_says_of_which_push_and_which_run_it_is(
     name = receipt.jobs[0].run_name
     bench.server.faults.extend(faults)
     if event == "run name taken":
-        bench.server.runs[name] = {"metadata": {"name": name}}
+        bench.server.runs[name] = foreign_object(name)
     if event == "job failed in an unforeseen way":
         monkeypatch.setattr(bench.cluster, "create_run", int)
     if event == "another worker was quicker":

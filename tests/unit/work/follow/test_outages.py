@@ -107,11 +107,15 @@ def test_a_namespace_that_may_not_be_listed_keeps_no_other_from_its_outcomes(ben
     assert bench.outcome(hidden)[0] == SUCCEEDED
 
 
-def test_a_run_that_may_not_be_asked_for_keeps_no_other_from_its_outcome(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    "answer", [Fault(431, "Request Header Fields Too Large"), Fault(429, "slow"), Fault(200, "OK")]
+)
+def test_a_run_that_is_not_answered_for_keeps_no_other_from_its_outcome(bench: Bench, answer: Fault) -> None:
+    """Not even an answer of 200 means that it is gone, unless it is about this run."""
     sick, run = bench.run("1"), bench.run("2")
     for each in (sick, run):
         bench.server.delete(each["metadata"]["name"])
-    bench.server.faults[GET].append(Fault(431, "Request Header Fields Too Large"))
+    bench.server.faults[GET].append(answer)
     bench.follower.reconcile()
     assert bench.outcome(run)[0] == DELETED
     assert bench.job(sick)["state"] == STARTED

@@ -93,7 +93,8 @@ def test_twenty_pushes_in_a_row_are_all_tested_a_few_at_once(
 
     assert most == trigger["max_active"]
     listed = wait_for_outcomes(installation, names, seconds=60)
-    assert {listed[name]["result"] for name in names} == {"succeeded"}
+    # With what failed, and why: the cluster keeps neither.
+    assert [listed[name] for name in names if listed[name]["result"] != "succeeded"] == []
     with looking(cluster):
         for name in names:
             run = Run(cluster, installation.wait_for_run(name))
